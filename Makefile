@@ -1,0 +1,50 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each makes or reuses .venv and installs what it needs.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+ONCE   ?=
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+
+.PHONY: demo test check bench browser clean
+
+demo: $(VENV)/.cli
+	$(BIN)/kit demo $(if $(ONCE),--once)
+
+test: $(READY) browser
+	$(BIN)/pytest $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.cli: pyproject.toml | $(BIN)/python
+	$(INSTALL) '.[cli]'
+	touch $@
+
+$(READY): pyproject.toml | $(BIN)/python
+	$(INSTALL) '.[dev]'
+	touch $@ $(VENV)/.cli
+
+$(VENV)/.bench: $(READY)
+	$(INSTALL) '.[dev,bench]'
+	touch $@
+
+# The browser tests use the system's Chromium. As root on Debian it is installed; elsewhere without one they are skipped.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	  else echo "no Chromium found: the browser tests will be skipped"; fi; }
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -1,0 +1,47 @@
+"""May this answer carry a Set-Cookie? Only one that no shared cache may keep: a cached cookie is everybody's."""
+
+from collections.abc import Sequence
+from enum import Enum
+
+Header = tuple[bytes, bytes]
+
+#: Named by some CDN and stronger there than Cache-Control; so is every other name that ends in `-cache-control`.
+_CDN = frozenset({b"surrogate-control", b"edge-control", b"x-accel-expires", b"cache-tag-ttl"})
+
+
+class Room(Enum):
+    """Whether a cookie may be set: no; yes; yes when `Cache-Control: private` is added."""
+
+    NONE = "none"
+    OPEN = "open"
+    BARE = "bare"
+
+
+def room(method: str, status: int, headers: Sequence[Header]) -> Room:
+    """Return what this answer has room for. Expires counts only where Cache-Control is silent (RFC 9111, 5.3)."""
+    if method == "HEAD" or status < 200 or status == 206 or status == 304:
+        return Room.NONE
+    control: list[bytes] = []
+    expires = False
+    for key, value in headers:
+        name = key.lower()
+        if name == b"cache-control":
+            control.append(value)
+        elif name == b"expires":
+            expires = True
+        elif (name in _CDN or name.endswith(b"-cache-control")) and not _shut(value):
+            return Room.NONE
+        elif name in _CDN or name.endswith(b"-cache-control"):
+            # A CDN that is told not to keep it says nothing about the caches behind it.
+            expires = True
+    if not control:
+        return Room.NONE if expires else Room.BARE
+    return Room.OPEN if _shut(b",".join(control)) else Room.NONE
+
+
+def _shut(value: bytes) -> bool:
+    """Return whether no shared cache may keep it. A qualified `private="x-name"` covers that one header only."""
+    words = {word.strip() for word in value.lower().split(b",")}
+    if b"public" in words or any(word.startswith(b"s-maxage") for word in words):
+        return False
+    return b"private" in words or b"no-store" in words or words == {b"0"}

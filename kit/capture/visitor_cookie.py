@@ -1,0 +1,247 @@
+"""The visitor cookie: our own, signed and HttpOnly. It carries the visitor id, the newest clicks, first and last touch.
+
+    1<22: visitor id><10: issued><10: born>!c<vendor>*<value>*<time> … !l<touch> !f<touch> . <signature>
+
+Times are epoch seconds in 10 digits. The issue time stands at a fixed place, so that an ordinary page view sees that
+nothing is due without a signature check. A touch is `<time>*<clicks>*<utm>`; in it a click that is also the vendor's
+newest is its vendor's name alone, and `!f` alone says that the first touch is the last one. What may be in a value is
+percent-encoded to characters that stand in a cookie without quotes.
+"""
+
+import re
+import secrets
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from functools import lru_cache
+from operator import attrgetter
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+from kit.capture.query import UTM, Arrival
+from kit.capture.signature import OVERHEAD, Signature
+from kit.model import ClickId, Touchpoint, Visitor, VisitorId
+
+LONGEST = 1_024
+"""Bytes of the whole value, signature included."""
+
+SALT = b"kit.visitor"
+DAY = 86_400
+#: Clocks of two web servers may differ by this much, in seconds.
+SKEW = 300
+
+_VERSION = "1"
+_ISSUED = slice(23, 33)
+_BORN = slice(33, 43)
+_HEAD = 43
+_ID = re.compile(r"[A-Za-z0-9_-]{22}").fullmatch
+_SAFE = re.compile(r"[A-Za-z0-9_.~+/=:@-]*").fullmatch
+_UTM_LETTERS = dict(zip(UTM, "smctni", strict=True))
+_UTM_NAMES = {letter: name for name, letter in _UTM_LETTERS.items()}
+#: Who is kept first when the cookie is full; the store has the rest.
+_FIRST_KEPT = ("adroll", "rokt")
+_CLICKED_AT = attrgetter("clicked_at")
+
+
+Place = tuple[str | None, str | None]
+"""Cleaned URL and referrer."""
+
+
+def nowhere() -> Place:
+    return None, None
+
+
+class VisitorCookie(NamedTuple):
+    """What the cookie says. `clicks` holds the newest click of each vendor; times are whole seconds."""
+
+    id: VisitorId
+    issued_at: int
+    born_at: int
+    clicks: tuple[ClickId, ...] = ()
+    first: Touchpoint | None = None
+    last: Touchpoint | None = None
+
+    def visitor(self) -> Visitor:
+        return Visitor(
+            id=self.id,
+            issued_at=datetime.fromtimestamp(self.issued_at, UTC),
+            first_touch=self.first,
+            last_touch=self.last,
+            click_ids=self.clicks,
+        )
+
+
+def mint(now: int) -> VisitorCookie:
+    """Return a new visitor: 128 random bits."""
+    return VisitorCookie(VisitorId(urlsafe_b64encode(secrets.token_bytes(16))[:22].decode()), now, now)
+
+
+def touched(
+    cookie: VisitorCookie, arrival: Arrival, at: datetime, place: Callable[[], Place] = nowhere
+) -> Touchpoint | None:
+    """Return the touch that this arrival is, or None when it tells nothing new: a reload, a way back.
+
+    A click that is known keeps its time; `place` is asked for URL and referrer of a new touch. An arrival without
+    clicks is new when its utm differs from the last touch's.
+    """
+    known = {click.vendor: click for click in cookie.clicks} if cookie.clicks else {}
+    clicks = []
+    new = False
+    for vendor, value in arrival.clicks.items():
+        old = known.get(vendor)
+        if old is not None and old.value == value:
+            clicks.append(old)
+        else:
+            new = True
+            clicks.append(ClickId(vendor, value, at))
+    if not new and (clicks or (cookie.last is not None and cookie.last.utm == arrival.utm)):
+        return None
+    url, referrer = place()
+    return Touchpoint(at=at, click_ids=tuple(clicks), utm=arrival.utm, url=url, referrer=referrer)
+
+
+def with_touch(cookie: VisitorCookie, touch: Touchpoint) -> VisitorCookie:
+    """Return the cookie after this touch: it is the last one, its clicks replace their vendors' older ones."""
+    clicks = touch.click_ids
+    if cookie.clicks:
+        replaced = {click.vendor for click in clicks}
+        clicks += tuple(click for click in cookie.clicks if click.vendor not in replaced)
+    return VisitorCookie(cookie.id, cookie.issued_at, cookie.born_at, clicks, cookie.first or touch, touch)
+
+
+def issued_at(value: bytes, start: int = 0) -> int:
+    """Return the issue time that the value starting here claims, unverified; 0 when there is none."""
+    try:
+        return int(value[start + 23 : start + 33])
+    except ValueError:
+        return 0
+
+
+def is_due(issued: int, now: float) -> bool:
+    """Return whether a cookie of this issue time is to be issued again: a day old, or from the future."""
+    return not now - DAY < issued <= now + SKEW
+
+
+def token(cookie: VisitorCookie, signature: Signature, *, now: int) -> bytes:
+    """Return the signed value, issued now, at most `LONGEST` bytes: what matters most, then what else fits."""
+    head = f"{_VERSION}{cookie.id}{now:010d}{cookie.born_at:010d}"
+    records = list(_records(cookie))
+    text = head + "".join(records)
+    if len(text) > LONGEST - OVERHEAD:
+        text = _fitting(head, records)
+    return signature.signed(text.encode("ascii"))
+
+
+def opened(token_value: bytes, signature: Signature) -> VisitorCookie | None:
+    """Return what a token of ours says, or None for everything else: too long, forged, cut, another version."""
+    if len(token_value) > LONGEST:
+        return None
+    payload = signature.verified(token_value)
+    if payload is None:
+        return None
+    try:
+        return _decoded(payload.decode("ascii"))
+    except (ValueError, LookupError, OverflowError):
+        # Signed by us, and yet unreadable: another version of this file wrote it.
+        return None
+
+
+# ---------------------------------------------------------------- the text
+
+
+def _fitting(head: str, records: Iterable[str]) -> str:
+    for record in records:
+        if len(head) + len(record) <= LONGEST - OVERHEAD:
+            head += record
+    return head
+
+
+def _records(cookie: VisitorCookie) -> Iterator[str]:
+    """Yield the cookie's records, the one to keep first first; of the other vendors the newest click first."""
+    newest = {click.vendor: click for click in cookie.clicks}
+    others = newest.copy()
+    for vendor in _FIRST_KEPT:
+        if vendor in others:
+            yield "!c" + _click_text(others.pop(vendor), "*")
+    first, last = cookie.first, cookie.last
+    if last is not None:
+        yield "!l" + _touch_text(last, newest)
+    if first is not None:
+        yield "!f" if first is last or first == last else "!f" + _touch_text(first, newest)
+    for click in sorted(others.values(), key=_CLICKED_AT, reverse=True) if len(others) > 1 else others.values():
+        yield "!c" + _click_text(click, "*")
+
+
+def _touch_text(touch: Touchpoint, newest: dict[str, ClickId]) -> str:
+    clicks = [
+        _name(click.vendor)
+        if newest.get(click.vendor) is click or newest.get(click.vendor) == click
+        else _click_text(click, "$")
+        for click in touch.click_ids
+    ]
+    utm = [_utm(name, value) for name, value in touch.utm.items()]
+    return f"{_seconds(touch.at)}*{'|'.join(clicks)}*{'|'.join(utm)}"
+
+
+def _click_text(click: ClickId, by: str) -> str:
+    return f"{_name(click.vendor)}{by}{_quoted(click.value)}{by}{_seconds(click.clicked_at)}"
+
+
+def _quoted(text: str) -> str:
+    return text if _SAFE(text) else quote(text, safe="+/=:@")
+
+
+_name = lru_cache(maxsize=64)(_quoted)
+
+
+# Campaigns are few and their visitors many.
+@lru_cache(maxsize=1024)
+def _utm(name: str, value: str) -> str:
+    return _UTM_LETTERS[name] + _quoted(value)
+
+
+def _seconds(at: datetime) -> int:
+    return int(at.timestamp())
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromtimestamp(int(text), UTC)
+
+
+def _decoded(text: str) -> VisitorCookie:
+    if text[0] != _VERSION or not _ID(text[1:23]):
+        raise ValueError("not this version")
+    records = text[_HEAD:].split("!")[1:]
+    clicks = {click.vendor: click for record in records if record[0] == "c" for click in (_click_of(record[1:]),)}
+    touches: dict[str, Touchpoint | None] = {"l": None, "f": None}
+    for record in records:
+        if record[0] in touches:
+            touches[record[0]] = _touch_of(record[1:], clicks) if len(record) > 1 else touches["l"]
+    visitor_id = VisitorId(text[1:23])
+    return VisitorCookie(
+        visitor_id, int(text[_ISSUED]), int(text[_BORN]), tuple(clicks.values()), touches["f"], touches["l"]
+    )
+
+
+def _click_of(body: str) -> ClickId:
+    vendor, value, at = body.split("*")
+    return ClickId(unquote(vendor), unquote(value), _time(at))
+
+
+def _touch_of(body: str, newest: dict[str, ClickId]) -> Touchpoint:
+    at, clicks, utm = body.split("*")
+    return Touchpoint(
+        at=_time(at),
+        click_ids=tuple(_clicks_of(clicks, newest)),
+        utm={_UTM_NAMES[pair[0]]: unquote(pair[1:]) for pair in utm.split("|") if pair},
+    )
+
+
+def _clicks_of(text: str, newest: dict[str, ClickId]) -> Iterator[ClickId]:
+    for part in text.split("|") if text else ():
+        vendor, _, rest = part.partition("$")
+        if rest:
+            value, _, at = rest.partition("$")
+            yield ClickId(unquote(vendor), unquote(value), _time(at))
+        elif unquote(vendor) in newest:  # else its own record found no room
+            yield newest[unquote(vendor)]

@@ -1,0 +1,309 @@
+"""The nouns: what a visit carries, what a shop reports, what a vendor is told. Frozen values, no I/O."""
+
+import unicodedata
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, NewType, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+from kit import money
+from kit.errors import InvalidInput
+
+VisitorId = NewType("VisitorId", str)
+"""22 URL-safe characters: 128 random bits."""
+
+Clock = Callable[[], datetime]
+"""Returns the time now, aware, in UTC."""
+
+_EVENT_NAMESPACE = uuid.UUID("5e2a4a0e-6a4f-5d0c-9d55-0b1f6f2f1c53")
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+# ---------------------------------------------------------------- what a visit carries
+
+
+@dataclass(frozen=True, slots=True)
+class ClickId:
+    """An ad platform's token from a landing URL. `vendor` is `adroll`, `rokt` or a parameter's own name (`gclid`)."""
+
+    vendor: str
+    value: str = field(repr=False)
+    clicked_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touchpoint:
+    """One arrival from an advertisement or a campaign link. URLs are cleaned before they stand here."""
+
+    at: datetime
+    click_ids: tuple[ClickId, ...] = ()
+    utm: Mapping[str, str] = field(default_factory=dict)
+    url: str | None = None
+    referrer: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visitor:
+    """A browser that we know by our own signed cookie."""
+
+    id: VisitorId
+    issued_at: datetime
+    first_touch: Touchpoint | None = None
+    last_touch: Touchpoint | None = None
+    click_ids: tuple[ClickId, ...] = ()
+    """The newest click of each vendor that the cookie had room for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consent:
+    """Whether this visitor's data may be kept and sent: yes, no, or not known (None); from which signal, and when."""
+
+    granted: bool | None
+    signal: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """What one request shows of its visitor. `visitor` is None unless its cookie was verified."""
+
+    visitor: Visitor | None
+    first_party_cookie: str | None = field(default=None, repr=False)
+    ip: str | None = field(default=None, repr=False)
+    user_agent: str | None = None
+    url: str | None = None
+    referrer: str | None = None
+    consent: Consent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identifiers:
+    """Every identifier gathered for one event, from the request, the order's snapshot and the store."""
+
+    visitor: VisitorId | None = None
+    click_ids: tuple[ClickId, ...] = ()
+    first_party_cookie: str | None = field(default=None, repr=False)
+    email: str | None = field(default=None, repr=False)
+    phone: str | None = field(default=None, repr=False)
+    customer_id: str | None = None
+    ip: str | None = field(default=None, repr=False)
+    user_agent: str | None = None
+    url: str | None = None
+    referrer: str | None = None
+
+    def click_id(self, vendor: str) -> str | None:
+        """Return the value of this vendor's click, when one was gathered."""
+        return next((click.value for click in self.click_ids if click.vendor == vendor), None)
+
+
+# ---------------------------------------------------------------- what a shop reports
+
+
+def clean_text(field_name: str, value: object, *, longest: int) -> str:
+    """Return the text NFC-normalised and stripped, 1 to `longest` characters of storable, printable Unicode."""
+    if not isinstance(value, str):
+        raise InvalidInput(field_name, f"is a {type(value).__name__}; pass a string")
+    if len(value) > 4 * longest:
+        raise InvalidInput(field_name, f"is longer than {longest} characters")
+    if any(ch < " " or ch == "\x7f" or "\x80" <= ch <= "\x9f" or "\ud800" <= ch <= "\udfff" for ch in value):
+        raise InvalidInput(field_name, "holds a control character or a lone surrogate")
+    text = unicodedata.normalize("NFC", value).strip()
+    if not text:
+        raise InvalidInput(field_name, "is empty; leave it out instead")
+    if len(text) > longest:
+        raise InvalidInput(field_name, f"is longer than {longest} characters")
+    return text
+
+
+def email_text(field_name: str, value: object) -> str:
+    """Return the address stripped; one that cannot be an address raises InvalidInput."""
+    text = clean_text(field_name, value, longest=254)
+    local, at, domain = text.partition("@")
+    if not (local and at and domain) or "@" in domain or any(ch.isspace() for ch in text):
+        raise InvalidInput(field_name, "is not an e-mail address such as name@example.com")
+    if domain.startswith(".") or domain.endswith(".") or "." not in domain:
+        raise InvalidInput(field_name, "has no complete domain after the @")
+    return text
+
+
+def _text(name: str, longest: int) -> BeforeValidator:
+    return BeforeValidator(lambda value: value if value is None else clean_text(name, value, longest=longest))
+
+
+def _amount(name: str) -> BeforeValidator:
+    return BeforeValidator(lambda value: value if value is None else money.amount(name, value))
+
+
+def _aware(value: object) -> object:
+    if isinstance(value, datetime) and value.tzinfo is None:
+        raise InvalidInput("time", "has no time zone; pass datetime.now(UTC) or another aware time")
+    if isinstance(value, (datetime, str)) or value is None:
+        return value
+    raise InvalidInput("time", f"is a {type(value).__name__}; pass an aware datetime or an RFC 3339 string")
+
+
+def _in_utc(value: datetime | None) -> datetime | None:
+    return value.astimezone(UTC) if value is not None else None
+
+
+_STRICT = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, ser_json_bytes="utf8")
+
+
+class Item(BaseModel):
+    """One line of an order. `price` is of one piece, in the major unit of the conversion's currency."""
+
+    model_config = _STRICT
+
+    id: Annotated[str, _text("items.id", 256)]
+    name: Annotated[str | None, _text("items.name", 512)] = None
+    price: Annotated[Decimal | None, _amount("items.price")] = None
+    quantity: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 1
+    category: Annotated[str | None, _text("items.category", 256)] = None
+    group: Annotated[str | None, _text("items.group", 256)] = None
+
+
+class Conversion(BaseModel):
+    """What the shop reports: an order, or another goal.
+
+    `name`        the kit's own name: purchase, refund, add_to_cart, product_search, page_view, home_view, signup_plan,
+                  signup_trial, form_fill, demo_request, contact_sales, gated_content, live_chat, high_value_page, or
+                  a name of your own that a destination maps.
+    `order_id`    1–128 characters, kept as it is after NFC and strip: `007` is not `7`.
+    `event_id`    the key of deduplication, at most 36 characters; made from (name, order_id) when left out. A second
+                  refund or a renewal of the same order passes its own. Without an order it is random.
+    `value`       Decimal, int or plain decimal string in the major unit; floats are refused. Needs `currency`.
+    `time`        when it happened, aware; now when left out.
+    `test`        True never leaves shadow: it is checked, built and recorded, and sent nowhere.
+    `extra`       further fields for vendors that take them (Rokt objectData, Rockerbox JSON), as strings.
+
+    Raises pydantic.ValidationError (a ValueError) that names the field and does not repeat its value.
+    """
+
+    model_config = _STRICT
+
+    name: Annotated[str, _text("name", 64)] = "purchase"
+    order_id: Annotated[str | None, _text("order_id", 128)] = None
+    event_id: Annotated[str, _text("event_id", 36)] = Field(default="", validate_default=False)
+    value: Annotated[Decimal | None, _amount("value")] = None
+    currency: Annotated[str | None, BeforeValidator(lambda v: v if v is None else money.currency("currency", v))] = None
+    email: Annotated[
+        str | None, BeforeValidator(lambda v: v if v is None else email_text("email", v)), Field(repr=False)
+    ] = None
+    phone: Annotated[str | None, _text("phone", 64), Field(repr=False)] = None
+    customer_id: Annotated[str | None, _text("customer_id", 128)] = None
+    first_name: Annotated[str | None, _text("first_name", 128), Field(repr=False)] = None
+    last_name: Annotated[str | None, _text("last_name", 128), Field(repr=False)] = None
+    items: Annotated[tuple[Item, ...], Field(max_length=1000)] = ()
+    keywords: Annotated[str | None, _text("keywords", 512)] = None
+    conversion_type: Annotated[str | None, _text("conversion_type", 128)] = None
+    payment_type: Annotated[str | None, _text("payment_type", 64)] = None
+    coupon: Annotated[str | None, _text("coupon", 128)] = None
+    margin: Annotated[Decimal | None, _amount("margin")] = None
+    url: Annotated[str | None, _text("url", 2048)] = None
+    time: Annotated[AwareDatetime | None, BeforeValidator(_aware), AfterValidator(_in_utc)] = None
+    test: bool = False
+    extra: Annotated[Mapping[str, str], Field(max_length=50)] = {}
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.value is not None and self.currency is None:
+            raise InvalidInput("currency", "is missing; a value needs its ISO 4217 currency")
+        if self.value is not None and self.value < 0 and self.name != "refund":
+            raise InvalidInput("value", 'is negative; only name="refund" takes a negative value')
+        if self.name in {"purchase", "refund"} and self.order_id is None and not self.event_id:
+            raise InvalidInput("order_id", f"is missing; a {self.name} needs it to be told from its repeat")
+        for key, text in self.extra.items():
+            clean_text("extra", key, longest=256)
+            clean_text(f"extra.{key}" if key.isidentifier() else "extra", text, longest=65_536)
+        return self
+
+    @property
+    def monetary(self) -> bool:
+        """True when counting this event twice would count money twice."""
+        return self.name == "purchase" or self.value is not None
+
+
+def event_id_of(conversion: Conversion) -> str:
+    """Return the event's key: the shop's own, else uuid5 of (name, order id), else a random one."""
+    if conversion.event_id:
+        return conversion.event_id
+    if conversion.order_id is None:
+        return str(uuid.uuid4())
+    return str(uuid.uuid5(_EVENT_NAMESPACE, f"{conversion.name}\x1f{conversion.order_id}"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """What `report` did: `new` is False for a repeat; `conflict` names what a repeat says differently."""
+
+    event_id: str
+    new: bool
+    conflict: tuple[str, ...] = ()
+
+
+# ---------------------------------------------------------------- what a vendor is told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatch:
+    """An event with all that a vendor may be told of it. `at` is when it happened, in UTC."""
+
+    event_id: str
+    at: datetime
+    conversion: Conversion
+    identifiers: Identifiers
+
+
+class Mode(StrEnum):
+    LIVE = "live"
+    SHADOW = "shadow"
+
+
+class DeliveryState(StrEnum):
+    """Where one dispatch for one destination stands. held, dead and skipped always carry a reason."""
+
+    PENDING = "pending"
+    CLAIMED = "claimed"
+    DELIVERED = "delivered"
+    HELD = "held"
+    DEAD = "dead"
+    SKIPPED = "skipped"
+
+
+class Verdict(StrEnum):
+    """What one HTTP request's answer, or its absence, means for one delivery.
+
+    ok         the vendor took it
+    not_sent   no byte left: try again, nothing is counted
+    transient  the vendor had a bad moment: try again later
+    throttle   the vendor asked for time: the whole destination waits
+    setup      our credentials or address are wrong: the destination pauses, nothing is burnt
+    invalid    this event will never be taken
+    oversize   the request was too large: send fewer at once
+    unknown    bytes left and no complete answer came
+    """
+
+    OK = "ok"
+    NOT_SENT = "not_sent"
+    TRANSIENT = "transient"
+    THROTTLE = "throttle"
+    SETUP = "setup"
+    INVALID = "invalid"
+    OVERSIZE = "oversize"
+    UNKNOWN = "unknown"
