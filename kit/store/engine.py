@@ -1,0 +1,110 @@
+"""Opens the database: SQLite's settings by its version, schema at its newest revision."""
+
+import os
+import sqlite3
+from datetime import timedelta
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from kit.errors import ConfigurationError
+
+_MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+def wal_is_safe(version: tuple[int, ...]) -> bool:
+    """Return whether this SQLite is free of the WAL-reset bug (https://sqlite.org/wal.html#walresetbug)."""
+    if version >= (3, 51, 3):
+        return True
+    return version[:2] in {(3, 50), (3, 44)} and version >= ((3, 50, 7) if version[1] == 50 else (3, 44, 6))
+
+
+def journal_mode() -> str:
+    """Return the journal mode for the SQLite in use: WAL where it cannot lose a commit, TRUNCATE elsewhere."""
+    return "WAL" if wal_is_safe(sqlite3.sqlite_version_info) else "TRUNCATE"
+
+
+def parse_url(store: str) -> URL:
+    """Return the store's URL; `postgresql://` means psycopg 3. Raises ConfigurationError for anything else."""
+    try:
+        url = make_url(store)
+    except ArgumentError:
+        raise ConfigurationError("store", "is not a URL such as sqlite:///kit.db") from None
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        if url.database in {None, "", ":memory:"}:
+            raise ConfigurationError("store", "is in memory and would lose what was accepted; use sqlite:///kit.db")
+        if not Path(url.database or "").parent.is_dir():
+            raise ConfigurationError("store", f"its folder {Path(url.database or '').parent} does not exist")
+        return url
+    if backend == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    raise ConfigurationError("store", f"is a {backend} URL; use sqlite:///kit.db or postgresql://…")
+
+
+def connect(url: URL, *, lock_timeout: timedelta, read_only: bool = False) -> Engine:
+    """Return an engine whose transactions are ours to begin: IMMEDIATE for the writer, query_only for a reader."""
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True)
+    _make_private(Path(url.database or ""))
+    engine = create_engine(url, connect_args={"timeout": lock_timeout.total_seconds(), "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _settings(dbapi: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        # The driver must not begin transactions on its own; `_begin` below does, with the right lock.
+        dbapi.isolation_level = None
+        for pragma in (
+            f"journal_mode={journal_mode()}",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "trusted_schema=OFF",
+            "secure_delete=ON",
+            "cell_size_check=ON",
+            "mmap_size=0",
+            f"query_only={'ON' if read_only else 'OFF'}",
+        ):
+            dbapi.cursor().execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _make_private(path: Path) -> None:
+    """Create the file readable by its owner alone; it will hold e-mail addresses."""
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def schema_is_current(connection: Connection) -> bool:
+    """Return whether the schema stands at the newest revision that this package ships."""
+    return MigrationContext.configure(connection).get_current_revision() == _scripts().get_current_head()
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the schema to the newest revision, in one transaction that holds the write lock."""
+    with engine.begin() as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())

@@ -1,0 +1,139 @@
+"""What an operator asks of the outbox: how destinations stand, what became of an order, and to send again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, literal_column, select
+
+from kit.model import Consent, DeliveryState, Identifiers
+from kit.store.outbox import Gate
+from kit.store.rows import conversion_of, identifiers_of, milliseconds, moment
+from kit.store.tables import deliveries, events, gates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How one destination stands: deliveries by state and reason, its oldest pending one, its gate."""
+
+    destination: str
+    counts: dict[tuple[str, str | None], int]
+    oldest_pending: datetime | None
+    gate: Gate | None
+
+
+def standings(connection: Connection) -> list[Standing]:
+    """Return how each destination stands."""
+    columns = deliveries.c
+    counted = connection.execute(
+        select(columns.destination, columns.state, columns.reason, func.count().label("n")).group_by(
+            columns.destination, columns.state, columns.reason
+        )
+    ).all()
+    first = (
+        select(columns.destination, func.min(columns.created_at).label("at"))
+        .where(columns.state == literal_column("'pending'"))
+        .group_by(columns.destination)
+    )
+    oldest = {row.destination: row.at for row in connection.execute(first)}
+    held = {
+        row.destination: Gate(state=row.state, until=moment(row.until), reason=row.reason)
+        for row in connection.execute(select(gates))
+    }
+    names = sorted({row.destination for row in counted} | set(held))
+    return [
+        Standing(
+            destination=name,
+            counts={(row.state, row.reason): row.n for row in counted if row.destination == name},
+            oldest_pending=moment(oldest[name]) if name in oldest else None,
+            gate=held.get(name),
+        )
+        for name in names
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """An operator wants deliveries sent again: dead ones, held ones, or skipped ones; never delivered ones."""
+
+    order_id: str | None = None
+    destination: str | None = None
+    state: DeliveryState = DeliveryState.DEAD
+    reason: str | None = None
+    now: datetime
+
+
+def replay(connection: Connection, asked: Sequence[Replay]) -> Sequence[int]:
+    """Put the deliveries back to pending, with their keys and frozen bodies; answers how many."""
+    answers = []
+    for one in asked:
+        where = [deliveries.c.state == one.state]
+        if one.order_id is not None:
+            where.append(deliveries.c.event.in_(select(events.c.id).where(events.c.order_id == one.order_id)))
+        if one.destination is not None:
+            where.append(deliveries.c.destination == one.destination)
+        if one.reason is not None:
+            where.append(deliveries.c.reason == one.reason)
+        result = connection.execute(
+            deliveries.update()
+            .where(*where)
+            .values(state=DeliveryState.PENDING, reason=None, due_at=milliseconds(one.now), settled_at=None, crashes=0)
+        )
+        answers.append(result.rowcount)
+    return answers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """One delivery of one event, for people: where it stands, why, and what the vendor last said."""
+
+    event_id: str
+    name: str
+    order_id: str | None
+    reported_at: datetime
+    value: str | None
+    identifiers: Identifiers
+    consent: Consent
+    destination: str
+    state: str
+    reason: str | None
+    detail: str | None
+    attempts: int
+    payload: bytes | None = field(repr=False)
+
+
+def told(connection: Connection, *, order_id: str | None = None, newest: int = 100) -> list[Told]:
+    """Return the deliveries of one order, or of the newest events, the newest event first."""
+    chosen = select(events.c.id).order_by(events.c.id.desc()).limit(newest)
+    if order_id is not None:
+        chosen = select(events.c.id).where(events.c.order_id == order_id)
+    query = (
+        select(events, deliveries)
+        .join(deliveries, deliveries.c.event == events.c.id)
+        .where(events.c.id.in_(chosen))
+        .order_by(events.c.id.desc(), deliveries.c.id)
+    )
+    return [_told(row._mapping) for row in connection.execute(query)]
+
+
+def _told(row: Any) -> Told:
+    conversion = conversion_of(row[events.c.conversion])
+    value = None if conversion.value is None else f"{conversion.value:f} {conversion.currency}"
+    return Told(
+        event_id=row[events.c.event_id],
+        name=conversion.name,
+        order_id=conversion.order_id,
+        reported_at=moment(row[events.c.reported_at]),
+        value=value,
+        identifiers=identifiers_of(row[events.c.identifiers]),
+        consent=Consent(
+            granted=row[events.c.granted], signal=row[events.c.signal], at=moment(row[events.c.consent_at])
+        ),
+        destination=row[deliveries.c.destination],
+        state=row[deliveries.c.state],
+        reason=row[deliveries.c.reason],
+        detail=row[deliveries.c.detail],
+        attempts=row[deliveries.c.attempts],
+        payload=row[deliveries.c.payload],
+    )

@@ -1,0 +1,65 @@
+"""Values to columns and back: times as epoch milliseconds, identifiers and conversions as JSON text."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import postgresql, sqlite
+
+from kit.model import Conversion, Identifiers
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_identifiers = TypeAdapter(Identifiers)
+
+
+def milliseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def moment(milliseconds: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def identifiers_text(identifiers: Identifiers) -> str:
+    return _identifiers.dump_json(identifiers, exclude_none=True).decode()
+
+
+def identifiers_of(text: str) -> Identifiers:
+    return _identifiers.validate_json(text)
+
+
+def conversion_text(conversion: Conversion) -> str:
+    return conversion.model_dump_json(exclude_unset=True)
+
+
+def conversion_of(text: str) -> Conversion:
+    return Conversion.model_validate_json(text)
+
+
+def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert the rows that do not break a unique rule; leave the others as they stand."""
+    if rows:
+        connection.execute(insert(connection, table).on_conflict_do_nothing(), rows)
+
+
+def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, key: str) -> None:
+    """Insert the rows, or overwrite the ones with the same key."""
+    if rows:
+        statement = insert(connection, table)
+        update = {name: statement.excluded[name] for name in rows[0] if name != key}
+        connection.execute(statement.on_conflict_do_update(index_elements=[key], set_=update), rows)
+
+
+def insert(connection: Connection, table: Table) -> Any:
+    """Return the dialect's INSERT, which knows ON CONFLICT."""
+    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+
+
+def grouped(rows: Iterable[Any], key: str) -> dict[Any, list[Any]]:
+    groups: dict[Any, list[Any]] = {}
+    for row in rows:
+        groups.setdefault(getattr(row, key), []).append(row)
+    return groups

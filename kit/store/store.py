@@ -1,0 +1,140 @@
+"""The store as the rest of the house sees it: opens lazily in each process, runs verbs, and never outlasts its time."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeout
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from kit.errors import ConfigurationError, StoreUnavailable
+from kit.store.engine import connect, migrate, parse_url, schema_is_current
+from kit.store.writer import LoopWaiter, ThreadWaiter, Verb, Waiter, Writer
+
+_Argument = TypeVar("_Argument")
+_Result = TypeVar("_Result")
+
+
+#: A call may wait for the group before it and then for its own lock: both must end before its caller gives up, so
+#: that "no answer" does not turn into a commit that nobody heard of.
+_LOCK_SHARE = 0.45
+
+
+class Store:
+    """`timeout` bounds every call, lock waits included; past it the call raises StoreUnavailable."""
+
+    def __init__(self, url: str, *, timeout: timedelta = timedelta(seconds=2)) -> None:
+        self.url = parse_url(url)
+        self.timeout = timeout
+        self._opening = threading.Lock()
+        self._pid = 0
+        self._writer: Writer | None = None
+        self._readers: Engine | None = None
+        self._writers: Engine | None = None
+
+    def migrate(self) -> None:
+        """Bring the schema up to date. SQLite does this by itself at first use; PostgreSQL by `kit migrate`."""
+        engine = connect(self.url, lock_timeout=timedelta(seconds=30))
+        try:
+            migrate(engine)
+        finally:
+            engine.dispose()
+
+    @property
+    def is_open(self) -> bool:
+        return self._writer is not None and self._pid == os.getpid()
+
+    def open(self) -> Writer:
+        """Connect and start the writer, once in each process: a fork inherits no connection."""
+        if self.is_open and self._writer is not None:
+            return self._writer
+        with self._opening:
+            if self.is_open and self._writer is not None:
+                return self._writer
+            for inherited in (self._writers, self._readers):
+                if inherited is not None:
+                    inherited.dispose(close=False)
+            try:
+                self._writers = connect(self.url, lock_timeout=self.timeout * _LOCK_SHARE)
+                self._readers = connect(self.url, lock_timeout=self.timeout * _LOCK_SHARE, read_only=True)
+                self._ensure_schema(self._readers)
+            except (SQLAlchemyError, OSError) as error:
+                raise StoreUnavailable(type(error).__name__) from None
+            self._writer, self._pid = Writer(self._writers), os.getpid()
+            return self._writer
+
+    def _ensure_schema(self, readers: Engine) -> None:
+        with readers.connect() as connection:
+            if schema_is_current(connection):
+                return
+        if self.url.get_backend_name() != "sqlite":
+            raise ConfigurationError("store", "its schema is not up to date; run `kit migrate`")
+        self.migrate()
+
+    def close(self) -> None:
+        """Finish what is queued and close every connection of this process."""
+        with self._opening:
+            if self.is_open and self._writer is not None:
+                self._writer.close()
+                for engine in (self._writers, self._readers):
+                    if engine is not None:
+                        engine.dispose()
+            self._writer = self._writers = self._readers = None
+
+    async def write(self, verb: Verb[_Argument, _Result], argument: _Argument) -> _Result:
+        """Run one verb, grouped with whatever else is queued; returns when it is committed with fsync."""
+        waiter = LoopWaiter(asyncio.get_running_loop())
+        try:
+            async with asyncio.timeout(self.timeout.total_seconds()):
+                if not self.is_open:
+                    await asyncio.to_thread(self.open)
+                self._submit(verb, argument, waiter)
+                result: _Result = await waiter.future
+        except TimeoutError:
+            raise StoreUnavailable("no answer in time") from None
+        except SQLAlchemyError as error:
+            raise StoreUnavailable(type(error).__name__) from None
+        return result
+
+    def write_sync(self, verb: Verb[_Argument, _Result], argument: _Argument) -> _Result:
+        """`write` for code without an event loop."""
+        waiter = ThreadWaiter()
+        try:
+            self._submit(verb, argument, waiter)
+            result: _Result = waiter.future.result(self.timeout.total_seconds())
+        except FutureTimeout:
+            raise StoreUnavailable("no answer in time") from None
+        except SQLAlchemyError as error:
+            raise StoreUnavailable(type(error).__name__) from None
+        return result
+
+    def post(self, verb: Verb[_Argument, Any], argument: _Argument, waiter: Waiter) -> None:
+        """Queue one verb and return at once; `waiter` is told from the writer's thread."""
+        self._submit(verb, argument, waiter)
+
+    @property
+    def waiting(self) -> int:
+        """How many calls are queued in this process."""
+        return self._writer.waiting if self._writer is not None else 0
+
+    def read_sync(self, query: Callable[[Connection], _Result]) -> _Result:
+        """Run a short query beside the writer. It must fetch all it needs before it returns."""
+        try:
+            self.open()
+            if self._readers is None:
+                raise StoreUnavailable("it is being closed")
+            with self._readers.begin() as connection:
+                return query(connection)
+        except SQLAlchemyError as error:
+            raise StoreUnavailable(type(error).__name__) from None
+
+    async def read(self, query: Callable[[Connection], _Result]) -> _Result:
+        """`read_sync` in a thread."""
+        return await asyncio.to_thread(self.read_sync, query)
+
+    def _submit(self, verb: Verb[Any, Any], argument: Any, waiter: Waiter) -> None:
+        self.open().submit(verb, argument, waiter, timeout=self.timeout.total_seconds())

@@ -1,0 +1,174 @@
+"""One thread that writes. It takes everything queued into one transaction, so concurrent callers commit together."""
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+log = logging.getLogger("kit")
+
+_Argument = TypeVar("_Argument")
+_Result = TypeVar("_Result")
+
+#: A verb of the store: plain, synchronous, for as many arguments as were queued at once.
+Verb = Callable[[Connection, Sequence[_Argument]], Sequence[_Result]]
+
+#: The most calls that one transaction takes.
+GROUP = 512
+
+
+class Waiter(Protocol):
+    """Whoever asked for a write; told its result, or the exception, once, from the writer's thread."""
+
+    def told(self, outcome: Any) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    verb: Verb[Any, Any]
+    argument: Any
+    waiter: Waiter
+    expires: float
+
+
+class LoopWaiter:
+    """Answers an asyncio future. A whole group of one loop is told with one wake-up, see `_tell`."""
+
+    __slots__ = ("future", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+
+    def told(self, outcome: Any) -> None:
+        _tell([(self, outcome)])
+
+
+class ThreadWaiter:
+    """Answers a `concurrent.futures.Future`."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        self.future: Future[Any] = Future()
+
+    def told(self, outcome: Any) -> None:
+        _resolve([(self.future, outcome)])
+
+
+def _tell(outcomes: Sequence[tuple[Waiter, Any]]) -> None:
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    for waiter, outcome in outcomes:
+        if isinstance(waiter, LoopWaiter):
+            loops.setdefault(waiter.loop, []).append((waiter.future, outcome))
+        else:
+            waiter.told(outcome)
+    for loop, futures in loops.items():
+        # A loop that was closed meanwhile has nobody left who waits.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_resolve, futures)
+
+
+def _resolve(futures: Sequence[tuple[asyncio.Future[Any] | Future[Any], Any]]) -> None:
+    for future, outcome in futures:
+        if future.done():
+            continue
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+
+class Writer:
+    """The store's only writing thread in this process. Starts with the first call, ends with `close`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._connection: Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="kit-store-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, verb: Verb[Any, Any], argument: Any, waiter: Waiter, *, timeout: float) -> None:
+        """Queue one call. A call still queued after `timeout` seconds is never run, and its waiter is not told."""
+        self._calls.put(_Call(verb, argument, waiter, time.monotonic() + timeout))
+
+    @property
+    def waiting(self) -> int:
+        return self._calls.qsize()
+
+    def close(self) -> None:
+        """Finish what is queued and end the thread."""
+        self._calls.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            call = self._calls.get()
+            if call is None:
+                break
+            group = [call]
+            ending = False
+            while len(group) < GROUP and not self._calls.empty():
+                call = self._calls.get()
+                if call is None:
+                    ending = True
+                    break
+                group.append(call)
+            self._commit([call for call in group if call.expires > time.monotonic()])
+            if ending:
+                break
+        self._disconnect()
+
+    def _commit(self, group: Sequence[_Call]) -> None:
+        """Commit the group as one; when that fails, each call alone, so that one bad call fails nobody else's."""
+        if not group:
+            return
+        try:
+            answers = self._transaction(group)
+        except OperationalError as error:
+            # The database itself is locked or gone: asking again for each call would only multiply the wait.
+            self._disconnect()
+            _tell([(call.waiter, error) for call in group])
+        except Exception as error:  # noqa: BLE001 - whatever a verb raises belongs to its own caller
+            if isinstance(error, DBAPIError):
+                self._disconnect()
+            if len(group) == 1:
+                group[0].waiter.told(error)
+                return
+            for call in group:
+                self._commit([call])
+        else:
+            _tell([(call.waiter, answer) for call, answer in zip(group, answers, strict=True)])
+
+    def _transaction(self, group: Sequence[_Call]) -> list[Any]:
+        answers: dict[int, Any] = {}
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        with self._connection.begin():
+            for verb, places in _by_verb(group):
+                results = verb(self._connection, [group[place].argument for place in places])
+                answers.update(zip(places, results, strict=True))
+        return [answers[place] for place in range(len(group))]
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(DBAPIError):
+                self._connection.close()
+            self._connection = None
+
+
+def _by_verb(group: Sequence[_Call]) -> Iterator[tuple[Verb[Any, Any], list[int]]]:
+    places: dict[Verb[Any, Any], list[int]] = {}
+    for place, call in enumerate(group):
+        places.setdefault(call.verb, []).append(place)
+    yield from places.items()

@@ -1,0 +1,123 @@
+"""How the database is opened: journal by version, a private file, the schema by migrations."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from kit import ConfigurationError
+from kit.store import Store
+from kit.store.engine import connect, journal_mode, parse_url, schema_is_current, wal_is_safe
+from kit.store.tables import metadata
+
+
+@pytest.mark.parametrize(
+    ("version", "safe"),
+    [
+        ((3, 7, 0), False),
+        ((3, 40, 1), False),
+        ((3, 44, 5), False),
+        ((3, 44, 6), True),
+        ((3, 45, 0), False),
+        ((3, 50, 6), False),
+        ((3, 50, 7), True),
+        ((3, 51, 2), False),
+        ((3, 51, 3), True),
+        ((3, 52, 0), True),
+        ((4, 0, 0), True),
+    ],
+)
+def test_wal_is_used_only_where_it_cannot_lose_a_commit(version: tuple[int, ...], safe: bool) -> None:
+    """The WAL-reset bug: every version to 3.51.2, but for two back-ports."""
+    assert wal_is_safe(version) is safe
+
+
+def test_a_new_store_is_migrated_private_and_flushed(tmp_path: Path) -> None:
+    """First use makes a file that its owner alone can read, at the newest schema, with full synchronous commits."""
+    store = Store(f"sqlite:///{tmp_path}/kit.db")
+    store.open()
+    engine = connect(store.url, lock_timeout=timedelta(seconds=1))
+
+    with engine.connect() as connection:
+        current = schema_is_current(connection)
+        differences = compare_metadata(MigrationContext.configure(connection), metadata)
+        settings = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
+        }
+    engine.dispose()
+    store.close()
+
+    assert current
+    assert differences == []
+    assert settings == {
+        "journal_mode": journal_mode().lower(), "synchronous": 2, "foreign_keys": 1, "secure_delete": 1
+    }  # fmt: skip
+    assert (tmp_path / "kit.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_reader_cannot_write(tmp_path: Path) -> None:
+    """Queries of the status page or the CLI cannot change a row."""
+    store = Store(f"sqlite:///{tmp_path}/kit.db")
+
+    with pytest.raises(Exception, match="OperationalError"):
+        store.read_sync(lambda connection: connection.exec_driver_sql("DELETE FROM events"))
+    store.close()
+
+
+def test_four_processes_that_start_at_once_upgrade_once(tmp_path: Path) -> None:
+    """Each waits for the one that holds the lock; all of them end with a store that works."""
+    script = f"from kit.store import Store; s = Store('sqlite:///{tmp_path}/kit.db'); s.open(); s.close()"
+    processes = [subprocess.Popen([sys.executable, "-W", "error", "-c", script]) for _ in range(4)]
+
+    codes = [process.wait(timeout=60) for process in processes]
+
+    assert codes == [0, 0, 0, 0]
+    with sqlite3.connect(tmp_path / "kit.db") as other:
+        assert other.execute("select version_num from alembic_version").fetchall() == [("0001",)]
+    other.close()
+
+
+def test_postgresql_means_psycopg_3() -> None:
+    """The URL that every host hands out works as it is."""
+    assert parse_url("postgresql://u:p@db/shop").drivername == "postgresql+psycopg"
+
+
+def test_a_folder_that_is_not_there_is_refused_at_start(tmp_path: Path) -> None:
+    """A typing mistake in the path is found when the kit is made."""
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        Store(f"sqlite:///{tmp_path}/nowhere/kit.db")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_has_connections_of_its_own(tmp_path: Path) -> None:
+    """`gunicorn --preload`: the store was opened before the fork, and both sides write."""
+    script = f"""
+import os, sys
+from datetime import UTC, datetime
+from kit.model import Consent, VisitorId
+from kit.store import Store, people
+store = Store('sqlite:///{tmp_path}/kit.db')
+def decide(name):
+    store.write_sync(people.keep_decisions, (VisitorId(name), Consent(granted=True, signal='t', at=datetime.now(UTC))))
+decide('before')
+child = os.fork()
+decide('child' if child == 0 else 'parent')
+if child == 0:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+store.close()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+    with sqlite3.connect(tmp_path / "kit.db") as other:
+        visitors = {row[0] for row in other.execute("select visitor from consents")}
+        assert other.execute("pragma integrity_check").fetchone() == ("ok",)
+    other.close()
+    assert visitors == {"before", "child", "parent"}
