@@ -1,0 +1,252 @@
+"""AdRoll's Server-to-Server Event API: thirteen event names, one array a request (contracts.md section 2)."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, localcontext
+from typing import ClassVar, Literal
+
+import httpx
+
+from kit import identity, money
+from kit.destinations.base import (
+    Answer,
+    Destination,
+    Json,
+    Judgement,
+    Sending,
+    Skip,
+    json_object,
+    judge_with_words,
+    masked,
+    require,
+    require_base_url,
+    without_empty,
+)
+from kit.errors import ConfigurationError
+from kit.model import Conversion, Dispatch, Item, Mode, Verdict
+
+#: The closed list, by the kit's names (contracts.md 2.3). AdRoll knows no refund.
+EVENT_NAMES: Mapping[str, str] = {
+    "page_view": "pageView",
+    "home_view": "homeView",
+    "product_search": "productSearch",
+    "add_to_cart": "addToCart",
+    "purchase": "purchase",
+    "high_value_page": "highValuePage",
+    "gated_content": "gatedContent",
+    "demo_request": "demoRequest",
+    "signup_plan": "signupPlan",
+    "signup_trial": "signupTrial",
+    "contact_sales": "contactSales",
+    "live_chat": "liveChat",
+    "form_fill": "formFill",
+}
+_WITH_PRODUCTS = {"pageView", "productSearch", "addToCart", "purchase"}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: "No more than 100 events", AdRoll asks.
+LARGEST_BATCH = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdRoll(Destination):
+    """Reports to AdRoll. It cannot tell a repeat, so an order goes alone, and one with an unknown outcome is held.
+
+    `advertisable`, `pixel`  the EIDs in the pixel's snippet, `adroll_adv_id` and `adroll_pix_id`; not secret.
+    `token`                  the Server Access Token from the account manager; live needs it.
+    `dry_run`                AdRoll checks and logs, and counts nothing.
+    `pixel_reports`          the kit's event names that the pixel on the page reports already: skipped here, or AdRoll
+                             would count them twice.
+    `event_names`            your own event names to AdRoll's, `{"newsletter": "formFill"}`.
+    `email_hashes`           which digests of the e-mail are sent; `email_clear=True` sends the address itself too.
+    `on_unknown`             an order that may have arrived: "hold" it for a person, or "resend" it and risk a second.
+    `identifier_policy`      "strict" sends with a click id or the first-party cookie only; "any" takes an e-mail too.
+    `derive_value`           an event without a value gets the sum of price times quantity.
+    `max_event_age`          older events are skipped(time_old); AdRoll documents no bound.
+
+    Raises ConfigurationError when a setting is missing or cannot be. Source: contracts.md 2, 9.1, 10.
+    """
+
+    vendor: ClassVar[str] = "adroll"
+    click_params: ClassVar[tuple[str, ...]] = ("adct",)
+
+    name: str = "adroll"
+    advertisable: str
+    pixel: str
+    token: str = field(default="", repr=False)
+    dry_run: bool = False
+    pixel_reports: Collection[str] = frozenset()
+    event_names: Mapping[str, str] = field(default_factory=dict)
+    email_hashes: Collection[Literal["sha256", "md5"]] = ("sha256", "md5")
+    email_clear: bool = False
+    on_unknown: Literal["hold", "resend"] = "hold"
+    identifier_policy: Literal["strict", "any"] = "strict"
+    derive_value: bool = False
+    max_event_age: timedelta | None = None
+    base_url: str = "https://srv.adroll.com"
+
+    def __post_init__(self) -> None:
+        require("AdRoll.advertisable", self.advertisable, "it is adroll_adv_id in the pixel's snippet")
+        require("AdRoll.pixel", self.pixel, "it is adroll_pix_id in the pixel's snippet")
+        if self.mode is Mode.LIVE or self.token:
+            require("KIT_ADROLL_TOKEN", self.token, 'live needs AdRoll(token=...); mode="shadow" needs none')
+        require_base_url("AdRoll.base_url", self.base_url)
+        if isinstance(self.pixel_reports, str):
+            raise ConfigurationError("AdRoll.pixel_reports", 'is a text; pass a set such as {"purchase"}')
+        if not set(self.email_hashes) <= {"sha256", "md5"}:
+            raise ConfigurationError("AdRoll.email_hashes", 'takes "sha256" and "md5"')
+        if unknown := set(self.event_names.values()) - set(EVENT_NAMES.values()):
+            raise ConfigurationError("AdRoll.event_names", f"AdRoll has no event {', '.join(sorted(unknown))}")
+
+    def batch_limit(self, sending: Sending) -> int:
+        """Return 1 for money, whose repeat AdRoll cannot tell, else 100."""
+        return 1 if self._holds_money(sending) else LARGEST_BATCH
+
+    @property
+    def splits(self) -> bool:
+        """False: AdRoll neither reports by event nor dedupes, so a refused batch is sent again one by one."""
+        return False
+
+    def check(self, dispatch: Dispatch, *, now: datetime) -> Skip | None:
+        """Return the first of event_name, pixel_reports, identifier, ip, page_location, time_old that forbids it."""
+        conversion, known = dispatch.conversion, dispatch.identifiers
+        if self._event_name(conversion) is None:
+            return Skip("event_name", "AdRoll has no event of this name; event_names= can map it to one of the 13")
+        if conversion.name in self.pixel_reports:
+            return Skip("pixel_reports", "the pixel on the page reports it")
+        if not self._has_identifier(dispatch):
+            return Skip("identifier", "AdRoll needs its click id (adct) or first-party cookie")
+        if not known.ip:
+            return Skip("ip", "AdRoll needs the visitor's ip; behind a proxy see trusted_proxies")
+        if not (conversion.url or known.url):
+            return Skip("page_location", "AdRoll needs the URL of the page; pass Conversion(url=...)")
+        if self.max_event_age is not None and now - dispatch.at > self.max_event_age:
+            return Skip("time_old", "older than max_event_age")
+        return None
+
+    def payload(self, dispatch: Dispatch, *, now: datetime) -> Json:
+        """Return the event; keys that would be empty are left out. Money and prices are decimal strings."""
+        conversion, known = dispatch.conversion, dispatch.identifiers
+        event_name = self._event_name(conversion) or ""
+        value = conversion.value
+        if value is None and self.derive_value:
+            value = _sum_of(conversion)
+        return without_empty(
+            {
+                "advertisable_eid": self.advertisable,
+                "pixel_eid": self.pixel,
+                "event_name": event_name,
+                "page_location": conversion.url or known.url,
+                "ip": known.ip,
+                "user_agent": known.user_agent,
+                "conversion_value": None if value is None else money.plain(value),
+                "currency": conversion.currency,
+                "timestamp": _epoch_seconds(dispatch.at),
+                "event_attributes": _attributes(conversion, event_name),
+                "identifiers": self._identifiers(dispatch),
+            }
+        )
+
+    def build(self, sendings: Sequence[Sending]) -> httpx.Request:
+        """Return the POST of these events as one array, each with the bytes it was frozen with."""
+        query = {"advertisable": self.advertisable} | ({"dry_run": "true"} if self.dry_run else {})
+        return httpx.Request(
+            "POST",
+            httpx.URL(f"{self.base_url.rstrip('/')}/api", params=query),
+            headers={"Authorization": f"Token {self.token}", "Content-Type": "application/json"},
+            content=b"[" + b",".join(sending.payload for sending in sendings) + b"]",
+        )
+
+    def judge(self, sendings: Sequence[Sending], answer: Answer, *, now: datetime) -> Sequence[Judgement]:
+        """Return one meaning for all: AdRoll documents no answer by event.
+
+        Any 2xx is success, marked `body_unverified` when its body is not a JSON object; one that lists errors is not:
+        it is invalid, and of a batch each event is then sent alone, which finds the one that is meant.
+        """
+        judgement = judge_with_words(answer, now=now, secrets=(self.token,))
+        if judgement.verdict is Verdict.OK:
+            judgement = self._read_success(judgement, answer)
+        return [judgement] * len(sendings)
+
+    def repeat_is_safe(self, sending: Sending, *, now: datetime) -> bool:
+        """Return True for events without money; for money only when `on_unknown` accepts a second count."""
+        return self.on_unknown == "resend" or not self._holds_money(sending)
+
+    def _read_success(self, judgement: Judgement, answer: Answer) -> Judgement:
+        body = json_object(answer.body)
+        if body is None:
+            return replace(judgement, detail=f"{judgement.detail}, body_unverified")
+        if errors := body.get("errors"):
+            said = masked(json.dumps(errors, ensure_ascii=False), secrets=(self.token,))
+            return Judgement(verdict=Verdict.INVALID, detail=f"{judgement.detail} with errors: {said}")
+        return judgement
+
+    def _event_name(self, conversion: Conversion) -> str | None:
+        return self.event_names.get(conversion.name) or EVENT_NAMES.get(conversion.name)
+
+    def _holds_money(self, sending: Sending) -> bool:
+        return sending.monetary or self.derive_value
+
+    def _identifiers(self, dispatch: Dispatch) -> dict[str, str]:
+        conversion, known = dispatch.conversion, dispatch.identifiers
+        text = conversion.email or known.email or ""
+        address = identity.email(text)
+        user_id = conversion.customer_id or known.customer_id or ""
+        # Some shops number their customers by e-mail address.
+        clear = self.email_clear or identity.email(user_id) is None
+        return without_empty(
+            {
+                "adct": known.click_id(self.vendor),
+                "first_party_cookie": known.first_party_cookie,
+                "email": address if self.email_clear else None,
+                "email_sha256": identity.email_sha256(text) if "sha256" in self.email_hashes else None,
+                "email_md5": identity.md5(address) if address and "md5" in self.email_hashes else None,
+                "user_id": user_id if clear else None,
+            }
+        )
+
+    def _has_identifier(self, dispatch: Dispatch) -> bool:
+        keys = set(self._identifiers(dispatch))
+        if self.identifier_policy == "strict":
+            return bool(keys & {"adct", "first_party_cookie"})
+        return bool(keys - {"user_id"})
+
+
+def _attributes(conversion: Conversion, event_name: str) -> dict[str, Json]:
+    # Products go where contracts.md 2.3 lists them; an order id goes always, so that reports can be reconciled.
+    with_products = event_name in _WITH_PRODUCTS
+    return without_empty(
+        {
+            "order_id": conversion.order_id,
+            "keywords": conversion.keywords if event_name == "productSearch" else None,
+            "products": [_product(item) for item in conversion.items] if with_products else None,
+        }
+    )
+
+
+def _product(item: Item) -> dict[str, Json]:
+    return without_empty(
+        {
+            "product_id": item.id,
+            "product_group": item.group,
+            "category": item.category,
+            "quantity": item.quantity if "quantity" in item.model_fields_set else None,
+            "price": None if item.price is None else money.plain(item.price),
+        }
+    )
+
+
+def _sum_of(conversion: Conversion) -> Decimal | None:
+    prices = [(item.price, item.quantity) for item in conversion.items if item.price is not None]
+    if not prices or len(prices) < len(conversion.items) or conversion.currency is None:
+        return None
+    with localcontext(prec=100):
+        return sum((price * quantity for price, quantity in prices), Decimal(0))
+
+
+def _epoch_seconds(at: datetime) -> float:
+    """Return epoch seconds with milliseconds at most; a whole second stays an integer."""
+    milliseconds = (at - _EPOCH) // timedelta(milliseconds=1)
+    return milliseconds / 1000 if milliseconds % 1000 else milliseconds // 1000

@@ -1,0 +1,243 @@
+"""What a destination is: checks a dispatch, says what to ask the vendor, and judges the answer. No I/O."""
+
+import ipaddress
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import ClassVar, TypeVar
+
+import httpx
+
+from kit import identity
+from kit.errors import ConfigurationError
+from kit.model import Conversion, Dispatch, Mode, Verdict
+from kit.settings import default_mode
+
+Json = str | int | float | bool | None | Mapping[str, "Json"] | Sequence["Json"]
+
+#: No vendor may hold us back longer than this by one header.
+LONGEST_WAIT = timedelta(hours=24)
+#: How much of a vendor's words is kept with a delivery, in characters.
+LONGEST_DETAIL = 300
+
+_V = TypeVar("_V")
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A permanent reason not to send, found before any network: `code` is stored, `detail` is for people."""
+
+    code: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """One delivery on its way. `payload` is its event's JSON, frozen with the first attempt."""
+
+    delivery_id: int
+    event_id: str
+    event_name: str
+    order_id: str | None
+    at: datetime
+    monetary: bool
+    attempts: int
+    payload: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A vendor's complete answer. `cut` says that the body was longer than we read."""
+
+    status: int
+    headers: httpx.Headers = field(repr=False, default_factory=httpx.Headers)
+    body: bytes = field(repr=False, default=b"")
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What an answer means for one delivery. `detail` is masked and short, for the operator."""
+
+    verdict: Verdict
+    detail: str = ""
+    wait: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination(ABC):
+    """An ad API that takes conversions. A shop's own subclass is as good as ours.
+
+    `mode`    live sends; shadow checks, builds and records, sends nothing and needs no token. Left out: `KIT_MODE`.
+    """
+
+    #: Whose click id this destination wants, the glossary's `ClickId.vendor`.
+    vendor: ClassVar[str]
+    #: Query parameters that carry that click id, the preferred one first.
+    click_params: ClassVar[tuple[str, ...]] = ()
+
+    name: str
+    mode: Mode = field(default_factory=default_mode)
+    #: How many requests one worker keeps under way.
+    max_in_flight: int = 4
+
+    def batch_limit(self, sending: Sending) -> int:
+        """Return how many deliveries one request that carries this one may hold."""
+        return 1
+
+    @abstractmethod
+    def check(self, dispatch: Dispatch, *, now: datetime) -> Skip | None:
+        """Return the permanent reason not to send this, or None."""
+
+    @abstractmethod
+    def payload(self, dispatch: Dispatch, *, now: datetime) -> Json:
+        """Return this event as the vendor's JSON. It is stored, and every retry sends the same bytes."""
+
+    @abstractmethod
+    def build(self, sendings: Sequence[Sending]) -> httpx.Request:
+        """Return the one request that carries these deliveries."""
+
+    def judge(self, sendings: Sequence[Sending], answer: Answer, *, now: datetime) -> Sequence[Judgement]:
+        """Return what a complete answer means, one judgement for each delivery."""
+        return [judge_with_words(answer, now=now)] * len(sendings)
+
+    def repeat_is_safe(self, sending: Sending, *, now: datetime) -> bool:
+        """Return whether sending this again can do no harm: the vendor tells a repeat, or no money is in it."""
+        return False
+
+    @property
+    def splits(self) -> bool:
+        """Whether a batch that was refused whole may be sent again in halves."""
+        return True
+
+
+def judge_status(answer: Answer, *, now: datetime) -> Judgement:
+    """Return the meaning of a status that the vendor's own file does not treat specially (faults.md T6–T12)."""
+    status, words = answer.status, f"HTTP {answer.status}"
+    if 200 <= status < 300:
+        return Judgement(verdict=Verdict.OK, detail=words)
+    if status == 429 or (status == 503 and "retry-after" in answer.headers):
+        return Judgement(verdict=Verdict.THROTTLE, detail=words, wait=retry_after(answer.headers, now=now))
+    if status in {401, 403, 404, 410} or 300 <= status < 400:
+        return Judgement(verdict=Verdict.SETUP, detail=words)
+    if status == 413:
+        return Judgement(verdict=Verdict.OVERSIZE, detail=words)
+    if status in {408, 425} or status >= 500:
+        return Judgement(verdict=Verdict.TRANSIENT, detail=words)
+    return Judgement(verdict=Verdict.INVALID, detail=words)
+
+
+def retry_after(headers: httpx.Headers, *, now: datetime) -> timedelta | None:
+    """Return how long the vendor asks us to wait: seconds or an HTTP date, never negative, at most 24 hours."""
+    text = headers.get("retry-after", "").split(",")[0].strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            when = parsedate_to_datetime(headers.get("retry-after", ""))
+        except ValueError:
+            return None
+        seconds = ((when if when.tzinfo else when.replace(tzinfo=UTC)) - now).total_seconds()
+        return min(timedelta(seconds=max(seconds, 0.0)), LONGEST_WAIT)
+    if not seconds >= 0:
+        return None
+    return timedelta(seconds=min(seconds, LONGEST_WAIT.total_seconds()))
+
+
+# ---------------------------------------------------------------- what the vendor said, fit to be kept
+
+_MASKS = (
+    (re.compile(r"[^\s@\"'<>,;:=(){}\[\]\\]{1,64}(?:@|%40)[^\s@\"'<>,;()\[\]{}\\]{1,255}"), "[email]"),
+    (re.compile(r"\b(basic|bearer|token)\s+[A-Za-z0-9+/=._~-]{4,}", re.IGNORECASE), r"\1 [secret]"),
+    (re.compile(r"\b(?:rpub|rsec)-[A-Za-z0-9._~-]+"), "[secret]"),
+    (re.compile(r"(?<![0-9A-Za-z])[0-9A-Fa-f]{24,}"), "[hash]"),
+    (re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])"), "[ip]"),
+    (re.compile(r"(?<![0-9A-Za-z:])(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{0,4}"), "[ip]"),
+    (re.compile(r"\+\d[\d ().-]{7,}\d|\(?\b\d{3}\)?[ .-]\d{3}[ .-]\d{4}\b|\b\d{10,}\b"), "[number]"),
+)
+
+
+def masked(text: str, *, secrets: Sequence[str] = ()) -> str:
+    """Return the text in one line of at most 300 characters, without e-mails, tokens, digests, ips and phone numbers.
+
+    `secrets` are further texts that must not stay, a token of ours or an account's id.
+    """
+    line = " ".join("".join(ch if ch.isprintable() else " " for ch in text[: 16 * LONGEST_DETAIL]).split())
+    for secret in secrets:
+        line = line.replace(secret, "[secret]") if secret else line
+    for pattern, word in _MASKS:
+        line = pattern.sub(word, line)
+    return line if len(line) <= LONGEST_DETAIL else line[: LONGEST_DETAIL - 1] + "…"
+
+
+def judge_with_words(
+    answer: Answer, *, now: datetime, words: str | None = None, secrets: Sequence[str] = ()
+) -> Judgement:
+    """Return the meaning of the status; unless it is success, with what the vendor said about it, masked.
+
+    `words` stands for the body where the vendor's own file has found the sentence that matters in it.
+    """
+    meaning = judge_status(answer, now=now)
+    if meaning.verdict is Verdict.OK:
+        return meaning
+    said = masked(words if words is not None else answer.body.decode(errors="replace"), secrets=secrets)
+    return replace(meaning, detail=f"{meaning.detail}: {said}" if said else meaning.detail)
+
+
+def json_object(body: bytes) -> Mapping[str, object] | None:
+    """Return the body as a JSON object; None when it is empty, cut, nested without end, or anything else."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+# ---------------------------------------------------------------- what a request is made of
+
+
+def without_empty(pairs: Mapping[str, _V | None]) -> dict[str, _V]:
+    """Return the pairs that say something: no None, no empty text, list or object."""
+    return {key: value for key, value in pairs.items() if value is not None and value not in ("", (), [], {})}
+
+
+def extras(conversion: Conversion, *, ours: Collection[str]) -> dict[str, str]:
+    """Return `Conversion.extra` without names that are ours (in any case) and without the digest of nothing."""
+    return {
+        key: text
+        for key, text in conversion.extra.items()
+        if key.lower() not in ours and text.strip().lower() != identity.EMPTY_SHA256
+    }
+
+
+def require(setting: str, value: str, reason: str) -> None:
+    """Raise ConfigurationError unless the value is one printable word (an id, a key or a token)."""
+    if not value:
+        raise ConfigurationError(setting, f"is missing; {reason}")
+    if any(ch.isspace() or not ch.isprintable() for ch in value):
+        raise ConfigurationError(setting, "holds a space or a line break; remove it")
+
+
+def require_base_url(setting: str, url: str) -> None:
+    """Raise ConfigurationError unless the URL is https (http for a loopback host), without user, query or fragment."""
+    try:
+        parts = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError, ValueError):
+        raise ConfigurationError(setting, "is not a URL such as https://api.example.com") from None
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.host)):
+        raise ConfigurationError(setting, "must begin with https://; http:// is for a loopback host only")
+    if not parts.host or parts.userinfo or parts.query or parts.fragment or "?" in url or "#" in url:
+        raise ConfigurationError(setting, "must be scheme, host and path only; no user, no query, no fragment")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,174 @@
+"""The one file that touches the network: sends a request once, and says whether a byte left and what came back.
+
+The send mark alone decides (design.md 7): it is set in aiohttp's callback right before the first byte, so no mark
+means not sent, and a mark without an answer means that nobody knows. Exception types are never consulted: over this
+transport a reset after the whole request arrived looks like a connect timeout.
+"""
+
+import asyncio
+import functools
+import ssl
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
+from types import SimpleNamespace
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from kit.destinations.base import Answer
+
+#: A connection idle for longer is not used again: many servers close at five seconds, under our next write.
+KEEP_ALIVE = timedelta(seconds=5)
+#: How much of an answer is read: room for an echo of the request (Rokt returns what it refused), with an upper bound.
+READ_AT_LEAST = 64 * 1024
+READ_AT_MOST = 2 * 1024 * 1024
+
+#: Whatever an attempt may end with besides an answer. All mean the same here; only the name is kept.
+_FAILURES = (
+    httpx.HTTPError,
+    httpx.StreamError,
+    httpx.InvalidURL,
+    aiohttp.ClientError,
+    aiohttp.http_exceptions.HttpProcessingError,
+    OSError,  # TLS, DNS and both TimeoutErrors are OSErrors
+    EOFError,  # asyncio.IncompleteReadError
+    ValueError,  # headers, encodings and lengths that cannot be
+    RuntimeError,  # a session or a transport closed under the attempt
+    asyncio.InvalidStateError,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """What one attempt came to. Without an answer, `sent` says whether the vendor may have the request all the same.
+
+    `error` is an exception's class name, never its text, which may repeat what was sent.
+    """
+
+    sent: bool
+    answer: Answer | None = None
+    error: str = ""
+
+
+class LeaseLost(Exception):  # noqa: N818 - reads as what happened
+    """The delivery was no longer ours at the moment of writing. Nothing was sent."""
+
+
+class SecondWrite(Exception):  # noqa: N818 - reads as what happened
+    """The client wanted to repeat the request by itself, on a connection that had gone stale."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """The only mutable thing of a send: what aiohttp's callbacks learn about it."""
+
+    lease: Callable[[], bool]
+    sent: bool = False
+    response: aiohttp.ClientResponse | None = None
+
+
+_attempt: ContextVar[_Attempt] = ContextVar("kit.wire.attempt")
+
+
+class Wire:
+    """Sends one destination's requests over its own connections. One for each destination and event loop.
+
+    `connect_timeout`  for TCP and TLS together; `deadline` for everything, the wait for a free connection and the
+                       answer's last byte included.
+
+    Redirects, cookies, proxies, .netrc and certificates of the environment are not followed, kept or read.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_connections: int,
+        connect_timeout: timedelta = timedelta(seconds=5),
+        deadline: timedelta = timedelta(seconds=20),
+    ) -> None:
+        self._max_connections = max_connections
+        self._connect_timeout = connect_timeout
+        self._deadline = deadline
+        # The session needs a running loop, so the transport makes it with the first request.
+        self._transport = AiohttpTransport(client=self._session, verify=_tls(), trust_env=False)
+
+    async def send(self, request: httpx.Request, *, lease: Callable[[], bool]) -> Exchange:
+        """Send the request at most once and return what came of it; cancellation is passed on.
+
+        `lease` is asked right before the first byte: False, and nothing is sent.
+        """
+        attempt = _Attempt(lease=lease)
+        token = _attempt.set(attempt)
+        try:
+            async with asyncio.timeout(self._deadline.total_seconds()):
+                answer = await self._exchange(request)
+        except (LeaseLost, SecondWrite, *_FAILURES) as exc:
+            return Exchange(sent=attempt.sent, error=type(exc).__name__)
+        finally:
+            _attempt.reset(token)
+            if attempt.response is not None:
+                attempt.response.close()
+        return Exchange(sent=True, answer=answer)
+
+    async def aclose(self) -> None:
+        """Close all connections. What is under way ends without an answer."""
+        await self._transport.aclose()
+
+    async def _exchange(self, request: httpx.Request) -> Answer:
+        request.headers["Accept-Encoding"] = "identity"
+        request.extensions = {"timeout": {"connect": self._connect_timeout.total_seconds()}}
+        response = await self._transport.handle_async_request(request)
+        limit = min(READ_AT_LEAST + 2 * len(request.content), READ_AT_MOST)
+        body = bytearray()
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > limit:
+                break
+        cut = len(body) > limit
+        return Answer(status=response.status_code, headers=response.headers, body=bytes(body[:limit]), cut=cut)
+
+    def _session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._max_connections, keepalive_timeout=KEEP_ALIVE.total_seconds(), ssl=_tls()
+            ),
+            # The default jar would send one visitor's Set-Cookie along with the next visitor's event.
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            trace_configs=[_trace()],
+            trust_env=False,
+        )
+
+
+def _trace() -> aiohttp.TraceConfig:
+    trace = aiohttp.TraceConfig()
+    # Despite its name this runs before the headers are written: raising in it sends nothing.
+    trace.on_request_headers_sent.append(_before_first_byte)
+    trace.on_request_end.append(_keep_response)
+    return trace
+
+
+async def _before_first_byte(
+    _session: aiohttp.ClientSession, _context: SimpleNamespace, _params: aiohttp.TraceRequestHeadersSentParams
+) -> None:
+    attempt = _attempt.get()
+    if attempt.sent:
+        raise SecondWrite
+    if not attempt.lease():
+        raise LeaseLost
+    attempt.sent = True
+
+
+async def _keep_response(
+    _session: aiohttp.ClientSession, _context: SimpleNamespace, params: aiohttp.TraceRequestEndParams
+) -> None:
+    # Between aiohttp and httpx an answer can get lost (a reason phrase that is no text): we close it ourselves.
+    _attempt.get().response = params.response
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context(trust_env=False)

@@ -1,0 +1,96 @@
+"""What all destinations share: statuses, waiting times, and a vendor's words made fit to be kept."""
+
+from datetime import timedelta
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kit.destinations.base import json_object, judge_status, masked, retry_after, without_empty
+from kit.model import Verdict
+
+from .dispatch_samples import NOW, answer
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("bad jane.doe+tag@example.com, sorry", "bad [email], sorry"),
+        ("?email=jane%40example.com&x=1", "?email=[email]"),
+        ("Authorization: Token SAT-123456", "Authorization: Token [secret]"),
+        ("basic cnB1Yi0xMTExOnJzZWM=", "basic [secret]"),
+        ("key rsec-22-22 and rpub-1111.", "key [secret] and [secret]"),
+        ("our word OURS here", "our word [secret] here"),
+        ("fab1e2e699b3b927cbf875046a64f2225df02d5cb306f3857424c2bbb87be61f", "[hash]"),
+        ("ip 12.34.56.89 or 2001:db8::ff00:42:8329", "ip [ip] or [ip]"),
+        ("+1 (323) 867-5309, 323-867-5309, 3238675309", "[number], [number], [number]"),
+        ("event ff3bd69c-ca74-4337-af91-4d5d0bd00e38 at 2025-12-22T10:21:29Z", None),
+        ("two\r\nlines\x1b[31m and\ttabs", "two lines [31m and tabs"),
+        ("", ""),
+    ],
+)
+def test_words_are_masked_in_one_line(said: str, kept: str | None) -> None:
+    """No address, token, digest, ip, number or control character; event ids and times stay (None: unchanged)."""
+    assert masked(said, secrets=("OURS", "")) == (said if kept is None else kept)
+
+
+@given(st.text(max_size=6000))
+def test_masked_words_are_short(text: str) -> None:
+    """Three hundred printable characters at most, whatever the vendor said."""
+    assert len(masked(text)) <= 300
+    assert masked(text).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("0", 0),
+        ("7", 7),
+        ("1.5", 1.5),
+        ("3600", 3600),
+        ("1e9", 86_400),
+        ("inf", 86_400),
+        ("Thu, 15 Jan 2026 00:00:30 GMT", 30),
+        ("Wed, 14 Jan 2026 00:00:00 GMT", 0),
+        ("Thu, 15 Jan 2036 00:00:00 GMT", 86_400),
+        ("7, 9", 7),
+        ("-1", None),
+        ("NaN", None),
+        ("soon", None),
+        ("", None),
+        ("Mon, 02 Sep 2019 10:00:00 +99999999999", None),
+    ],
+)
+def test_a_waiting_time_is_read_or_nothing(header: str, seconds: float | None) -> None:
+    """Seconds or an HTTP date, never negative, at most a day."""
+    wait = retry_after(httpx.Headers({"retry-after": header}), now=NOW)
+
+    assert wait == (None if seconds is None else timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize(
+    ("statuses", "verdict"),
+    [
+        ((200, 201, 204), Verdict.OK),
+        ((301, 302, 307, 308, 401, 403, 404, 410), Verdict.SETUP),
+        ((408, 425, 500, 502, 503, 504), Verdict.TRANSIENT),
+        ((429,), Verdict.THROTTLE),
+        ((413,), Verdict.OVERSIZE),
+        ((400, 405, 409, 411, 414, 415, 422, 431), Verdict.INVALID),
+    ],
+)
+def test_a_status_has_one_meaning(statuses: tuple[int, ...], verdict: Verdict) -> None:
+    """faults.md T6-T12."""
+    assert {judge_status(answer(status), now=NOW).verdict for status in statuses} == {verdict}
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"1", b'"x"', b"null", b"{", b"\xff{}", b"[" * 100_000, b"1" * 5000])
+def test_what_is_no_object_is_none(body: bytes) -> None:
+    """An empty, cut, endless or other body is no JSON object, and nothing raises."""
+    assert json_object(body) is None
+
+
+def test_without_empty_keeps_zero() -> None:
+    """Nothing said is left out; zero is something."""
+    assert without_empty({"a": None, "b": "", "c": [], "d": {}, "e": 0, "f": "x"}) == {"e": 0, "f": "x"}
