@@ -1,0 +1,469 @@
+"""The worker against the sandbox, over sockets: what is sent, what is not, and what each answer leads to."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kit import Conversion, Kit
+from kit.destinations import AdRoll, Destination, Rockerbox, Rokt
+from kit.model import ClickId, Consent, DeliveryState, Identifiers, Mode, VisitorId
+from kit.sandbox import Sandbox
+from kit.store import people
+from kit.store.outbox import Claim, Opening, claim, open_attempts
+from kit.store.overview import Replay, Standing, Told, replay, standings, told
+from tests.support import FPC, NOON, FrozenClock, adroll, make_kit, rockerbox, rokt
+
+VISITOR = VisitorId("v" * 22)
+GRANTED = Consent(granted=True, signal="test", at=NOON)
+
+
+@dataclass
+class World:
+    """A kit, its vendors, and a clock that all of them go by."""
+
+    kit: Kit
+    sandbox: Sandbox
+    clock: FrozenClock
+
+    async def order(self, number: str = "order-1", **fields: Any) -> None:
+        """Report an order whose buyer's identifiers are all known."""
+        found = Identifiers(
+            visitor=VISITOR,
+            click_ids=(ClickId("adroll", "click123", NOON), ClickId("rokt", "rokt-click", NOON)),
+            first_party_cookie=FPC,
+            ip="12.34.56.89",
+            user_agent="Browser/1.0",
+            url="https://shop.com/checkout",
+        )
+        await self.kit.store.write(
+            people.keep_orders, people.OrderLink(order_id=number, identifiers=found, consent=GRANTED)
+        )
+        given = {"order_id": number, "value": "19.90", "currency": "USD", "email": "jane@example.com", **fields}
+        await self.kit.report(Conversion(**given))
+
+    async def drain(self) -> None:
+        await self.kit.worker.drain()
+
+    async def rows(self, order: str | None = None) -> list[Told]:
+        return await self.kit.store.read(lambda connection: told(connection, order_id=order))
+
+    async def standing(self) -> Standing:
+        return (await self.kit.store.read(standings))[0]
+
+
+@asynccontextmanager
+async def world(folder: Path, *kinds: type[Destination], **settings: Any) -> AsyncIterator[World]:
+    clock = FrozenClock()
+    sandbox = Sandbox(clock=clock)
+    async with sandbox.serving() as vendors:
+        makers: dict[type[Destination], Destination] = {
+            AdRoll: adroll(base_url=vendors.adroll_url, **settings.pop("adroll", {})),
+            Rokt: rokt(base_url=vendors.rokt_url, **settings.pop("rokt", {})),
+            Rockerbox: rockerbox(base_url=vendors.rockerbox_url, **settings.pop("rockerbox", {})),
+        }
+        made = make_kit(folder, destinations=[makers[kind] for kind in kinds], clock=clock, **settings)
+        made.open()
+        try:
+            yield World(made, sandbox, clock)
+        finally:
+            made.store.close()
+
+
+async def test_an_order_reaches_all_three_vendors_with_every_identifier(tmp_path: Path) -> None:
+    """The strict sandboxes take it, and hold what was captured."""
+    async with world(tmp_path, AdRoll, Rokt, Rockerbox) as it:
+        await it.order()
+
+        await it.drain()
+
+        assert {row.destination: row.state for row in await it.rows()} == {
+            "adroll": "delivered",
+            "rokt": "delivered",
+            "rockerbox": "delivered",
+        }
+        event = it.sandbox.adroll.accepted[0]
+        assert event["identifiers"]["adct"] == "click123"
+        assert [vendor.orders["order-1"] for vendor in it.sandbox.vendors] == [1, 1, 1]
+
+
+async def test_what_was_delivered_is_not_sent_again(tmp_path: Path) -> None:
+    """Draining twice sends once; a replay of everything dead touches nothing delivered."""
+    async with world(tmp_path, Rokt) as it:
+        await it.order()
+        await it.drain()
+
+        await it.drain()
+        again = await it.kit.store.write(replay, Replay(now=it.clock()))
+
+        assert (again, len(it.sandbox.rokt.requests)) == (0, 1)
+
+
+async def test_rokt_takes_a_hundred_in_one_request(tmp_path: Path) -> None:
+    """101 orders are two requests: 100 and 1."""
+    async with world(tmp_path, Rokt) as it:
+        for number in range(101):
+            await it.order(f"order-{number}")
+
+        await it.drain()
+
+        assert sorted(len(request.events) for request in it.sandbox.rokt.requests) == [1, 100]
+        assert it.sandbox.rokt.counted == 101
+
+
+async def test_adrolls_purchases_go_one_by_one(tmp_path: Path) -> None:
+    """AdRoll cannot tell a repeat, so money travels alone."""
+    async with world(tmp_path, AdRoll) as it:
+        for number in range(5):
+            await it.order(f"order-{number}")
+
+        await it.drain()
+
+        assert [len(request.events) for request in it.sandbox.adroll.requests] == [1] * 5
+
+
+async def test_a_503_is_tried_again_later_with_the_same_bytes(tmp_path: Path) -> None:
+    """The body freezes with the first attempt; the retry repeats it to the byte."""
+    async with world(tmp_path, Rokt) as it:
+        it.sandbox.rokt.answers(503)
+        await it.order()
+        await it.drain()
+        assert [row.state for row in await it.rows()] == ["pending"]
+
+        it.clock.passes(timedelta(seconds=5))
+        await it.drain()
+
+        first, second = it.sandbox.rokt.requests
+        assert first.body == second.body
+        assert [(row.state, row.attempts) for row in await it.rows()] == [("delivered", 2)]
+
+
+async def test_a_429_holds_the_whole_destination_for_the_time_the_vendor_named(tmp_path: Path) -> None:
+    """Nothing is sent before it, one probe after it, and then the rest."""
+    async with world(tmp_path, Rockerbox) as it:
+        it.sandbox.rockerbox.answers(429, headers={"retry-after": "30"})
+        await it.order("order-1")
+        await it.drain()
+        await it.order("order-2")
+
+        it.clock.passes(timedelta(seconds=29))
+        await it.drain()
+        assert len(it.sandbox.rockerbox.requests) == 1
+        gate = (await it.standing()).gate
+        assert gate is not None
+        assert gate.state == "throttled"
+
+        it.clock.passes(timedelta(seconds=5))
+        await it.drain()
+        assert it.sandbox.rockerbox.counted == 2
+        assert (await it.standing()).gate is None
+
+
+async def test_a_wrong_token_pauses_the_destination_and_burns_nothing(tmp_path: Path) -> None:
+    """401 on twenty orders: a handful of requests, every row kept, delivered when the token is right."""
+    async with world(tmp_path, AdRoll) as it:
+        it.sandbox.adroll.answers(401, times=None)
+        for number in range(20):
+            await it.order(f"order-{number}")
+        await it.drain()
+        sent = len(it.sandbox.adroll.requests)
+        assert sent <= 4  # as many as were under way when the first answer came
+        assert {(row.state, row.attempts) for row in await it.rows()} == {("pending", 0)}
+        gate = (await it.standing()).gate
+        assert gate is not None
+        assert gate.state == "paused"
+        assert gate.reason.startswith("HTTP 401")
+
+        it.sandbox.adroll.clear_faults()
+        it.clock.passes(timedelta(minutes=16))
+        await it.drain()
+
+        assert it.sandbox.adroll.counted == 20
+
+
+async def test_one_refused_event_of_a_batch_is_dead_with_the_vendors_words(tmp_path: Path) -> None:
+    """Rokt names the record that it did not process; its neighbours are delivered."""
+    async with world(tmp_path, Rokt) as it:
+        await it.order("good")
+        await it.order("bad")
+        bad = next(row for row in await it.rows("bad"))
+        it.sandbox.rokt.answers(
+            200,
+            body={
+                "data": {
+                    "unprocessedRecords": [
+                        {
+                            "error": {"code": "ValidationError", "message": "Invalid content"},
+                            "record": {"clientEventId": bad.event_id},
+                        }
+                    ]
+                }
+            },
+        )
+
+        await it.drain()
+
+        found = {row.order_id: (row.state, row.reason) for row in await it.rows()}
+        assert found == {"good": ("delivered", None), "bad": ("dead", "rejected")}
+        assert "Invalid content" in (next(row for row in await it.rows("bad")).detail or "")
+
+
+async def test_a_batch_refused_whole_is_halved_until_the_bad_one_stands_alone(tmp_path: Path) -> None:
+    """One poison among sixteen costs a few requests, and only itself is dead."""
+    async with world(tmp_path, Rokt) as it:
+        for number in range(16):
+            await it.order(f"order-{number}")
+        poison = (await it.rows("order-11"))[0].event_id.encode()
+        it.sandbox.rokt.answers(
+            400,
+            body={"data": {"code": "RequestValidationError", "message": "no"}},
+            times=None,
+            when=lambda received: poison in received.text,
+        )
+
+        await it.drain()
+
+        found = {row.order_id: row.state for row in await it.rows()}
+        assert found.pop("order-11") == "dead"
+        assert set(found.values()) == {"delivered"}
+        assert it.sandbox.rokt.counted == 15
+
+
+async def test_an_unknown_outcome_of_adrolls_money_is_held(tmp_path: Path) -> None:
+    """The vendor may have counted it and cannot tell a repeat: a person decides."""
+    async with world(tmp_path, AdRoll) as it:
+        it.sandbox.adroll.answers(reset="after")
+        await it.order()
+
+        await it.drain()
+        it.clock.passes(timedelta(hours=2))
+        await it.drain()
+
+        assert [(row.state, row.reason) for row in await it.rows()] == [("held", "outcome_unknown")]
+        assert it.sandbox.adroll.counted == 1
+
+
+async def test_an_unknown_outcome_is_sent_again_where_the_vendor_tells_repeats(tmp_path: Path) -> None:
+    """Rokt counts the order once, though it arrived twice."""
+    async with world(tmp_path, Rokt) as it:
+        it.sandbox.rokt.answers(reset="after")
+        await it.order()
+
+        await it.drain()
+        it.clock.passes(timedelta(seconds=5))
+        await it.drain()
+
+        assert [row.state for row in await it.rows()] == ["delivered"]
+        assert (len(it.sandbox.rokt.requests), it.sandbox.rokt.counted) == (2, 1)
+
+
+async def test_a_destination_that_cannot_be_reached_costs_no_attempt(tmp_path: Path) -> None:
+    """Connection refused is known not to have been sent."""
+    clock = FrozenClock()
+    made = make_kit(tmp_path, destinations=[rokt(base_url="http://127.0.0.1:9")], clock=clock)
+    await made.report(Conversion(order_id="1", email="jane@example.com"))
+
+    await made.worker.drain()
+
+    row = (await made.store.read(told))[0]
+    assert (row.state, row.attempts) == ("pending", 0)
+    gate = (await made.store.read(standings))[0].gate
+    assert gate is not None
+    assert gate.state == "unreachable"
+    made.store.close()
+
+
+async def test_one_vendors_outage_is_not_anothers(tmp_path: Path) -> None:
+    """AdRoll answers 500 for ever; Rokt and Rockerbox get every order."""
+    async with world(tmp_path, AdRoll, Rokt, Rockerbox) as it:
+        it.sandbox.adroll.answers(500, times=None)
+        for number in range(10):
+            await it.order(f"order-{number}")
+
+        await it.drain()
+
+        assert (it.sandbox.adroll.counted, it.sandbox.rokt.counted, it.sandbox.rockerbox.counted) == (0, 10, 10)
+
+
+async def test_a_reason_not_to_send_is_kept_and_nothing_is_sent(tmp_path: Path) -> None:
+    """No usable identifier: skipped, with the destination's reason."""
+    async with world(tmp_path, AdRoll, Rokt, Rockerbox) as it:
+        await it.kit.report(Conversion(order_id="nobody"))
+
+        await it.drain()
+
+        assert {row.destination: (row.state, row.reason) for row in await it.rows()} == {
+            "adroll": ("skipped", "identifier"),
+            "rokt": ("skipped", "identifier"),
+            "rockerbox": ("skipped", "identifier"),
+        }
+        assert [len(vendor.requests) for vendor in it.sandbox.vendors] == [0, 0, 0]
+
+
+async def test_what_the_pixel_reports_is_not_reported_twice(tmp_path: Path) -> None:
+    """`pixel_reports={"purchase"}`: the page's pixel told AdRoll already."""
+    async with world(tmp_path, AdRoll, adroll={"pixel_reports": frozenset({"purchase"})}) as it:
+        await it.order()
+
+        await it.drain()
+
+        assert [(row.state, row.reason) for row in await it.rows()] == [("skipped", "pixel_reports")]
+
+
+async def test_shadow_builds_and_records_and_sends_nothing(tmp_path: Path) -> None:
+    """The payload is there to be looked at; the vendor got no request."""
+    async with world(tmp_path, Rokt, rokt={"mode": Mode.SHADOW, "public_key": "", "secret_key": ""}) as it:
+        await it.order()
+
+        await it.drain()
+
+        row = (await it.rows())[0]
+        assert (row.state, row.reason) == ("skipped", "shadow")
+        assert b'"transactionid"' in (row.payload or b"")
+        assert it.sandbox.rokt.requests == ()
+
+
+async def test_a_test_conversion_never_leaves_shadow(tmp_path: Path) -> None:
+    """`Conversion(test=True)` is built and recorded by a live destination, and not sent."""
+    async with world(tmp_path, Rokt) as it:
+        await it.order(test=True)
+
+        await it.drain()
+
+        assert [(row.state, row.reason) for row in await it.rows()] == [("skipped", "shadow")]
+        assert it.sandbox.rokt.requests == ()
+
+
+async def test_consent_withdrawn_after_the_order_stops_what_was_not_sent(tmp_path: Path) -> None:
+    """The newest decision counts at sending."""
+    async with world(tmp_path, Rokt) as it:
+        await it.order()
+        no = Consent(granted=False, signal="page", at=NOON + timedelta(seconds=1))
+        await it.kit.store.write(people.keep_decisions, (VISITOR, no))
+
+        await it.drain()
+
+        assert [(row.state, row.reason) for row in await it.rows()] == [("skipped", "consent")]
+        assert it.sandbox.rokt.requests == ()
+
+
+async def test_a_dead_delivery_is_sent_when_a_person_says_so(tmp_path: Path) -> None:
+    """`kit replay` by order: once, with the same bytes; a second press does nothing."""
+    async with world(tmp_path, Rokt) as it:
+        it.sandbox.rokt.answers(400)
+        await it.order()
+        await it.drain()
+        assert [row.state for row in await it.rows()] == ["dead"]
+
+        asked = Replay(order_id="order-1", now=it.clock())
+        pressed = [await it.kit.store.write(replay, asked) for _ in range(2)]
+        await it.drain()
+
+        assert pressed == [1, 0]
+        assert [row.state for row in await it.rows()] == ["delivered"]
+        first, second = it.sandbox.rokt.requests
+        assert first.body == second.body
+
+
+async def test_a_claim_of_a_worker_that_vanished_lapses_and_is_taken_over(tmp_path: Path) -> None:
+    """After the lease a claimed delivery is free; one with an open attempt has an unknown outcome."""
+    async with world(tmp_path, Rokt) as it:
+        await it.order("claimed")
+        await it.order("opened")
+        asked = Claim(destination="rokt", limit=10, owner="gone", lease=timedelta(seconds=70), now=it.clock())
+        lost = await it.kit.store.write(claim, asked)
+        opened = next(one for one in lost if one.conversion.order_id == "opened")
+        await it.kit.store.write(
+            open_attempts,
+            Opening(destination="rokt", deliveries=((opened.delivery_id, opened.token, b"{}"),), now=it.clock()),
+        )
+
+        it.clock.passes(timedelta(seconds=69))
+        await it.kit.worker.free_lapsed()
+        assert {row.state for row in await it.rows()} == {"claimed"}
+        it.clock.passes(timedelta(seconds=2))
+        await it.kit.worker.free_lapsed()
+
+        found = {row.order_id: row for row in await it.rows()}
+        assert {row.state for row in found.values()} == {DeliveryState.PENDING}
+        assert (found["claimed"].attempts, found["opened"].attempts) == (0, 1)
+
+
+async def test_two_workers_never_send_one_delivery_twice(tmp_path: Path) -> None:
+    """Forty orders, two workers at once: every order once."""
+    async with world(tmp_path, Rockerbox) as it:
+        for number in range(40):
+            await it.order(f"order-{number}")
+        other = make_kit(tmp_path, destinations=it.kit.destinations, clock=it.clock)
+
+        await asyncio.gather(it.drain(), other.worker.drain())
+
+        other.store.close()
+        assert len(it.sandbox.rockerbox.requests) == it.sandbox.rockerbox.counted == 40
+
+
+async def test_a_delivery_of_a_destination_no_longer_configured_stays_and_is_shown(tmp_path: Path) -> None:
+    """Nothing is dropped because a line was taken out of the settings."""
+    first = make_kit(tmp_path, destinations=[rokt(), rockerbox()])
+    await first.report(Conversion(order_id="1", email="jane@example.com"))
+    first.store.close()
+
+    second = make_kit(tmp_path, destinations=[rokt(mode=Mode.SHADOW)])
+    await second.worker.drain()
+
+    counts = {one.destination: one.counts for one in await second.store.read(standings)}
+    assert counts == {"rokt": {("skipped", "shadow"): 1}, "rockerbox": {("pending", None): 1}}
+    second.store.close()
+
+
+async def test_a_destination_whose_code_fails_ends_its_delivery_and_not_the_worker(tmp_path: Path) -> None:
+    """A shop's own destination that raises: dead(unmappable), and the next destination is served."""
+
+    class Broken(Rockerbox):
+        def payload(self, dispatch: Any, *, now: Any) -> Any:
+            raise KeyError("a bug of the shop's own")
+
+    made = make_kit(tmp_path, destinations=[Broken(advertiser="x", name="broken")])
+    await made.report(Conversion(order_id="1", email="jane@example.com"))
+    logging.getLogger("kit").setLevel(logging.CRITICAL)
+
+    await made.worker.drain()
+
+    logging.getLogger("kit").setLevel(logging.NOTSET)
+    row = (await made.store.read(told))[0]
+    assert (row.state, row.reason, row.detail) == ("dead", "unmappable", "KeyError")
+    made.store.close()
+
+
+async def test_the_lifespan_delivers_while_the_app_runs_and_stops_cleanly(tmp_path: Path) -> None:
+    """Mounted with `lifespan=attribution.lifespan`, an order is on its way without anything else running."""
+    async with world(tmp_path, Rokt, worker=True) as it:
+        async with it.kit.lifespan():
+            await it.order()
+            for _ in range(100):
+                if it.sandbox.rokt.counted:
+                    break
+                await asyncio.sleep(0.02)
+
+        assert it.sandbox.rokt.counted == 1
+
+
+@pytest.mark.parametrize("secret", ["sandbox-token", "rsec-sandbox", "jane@example.com", FPC])
+async def test_no_secret_reaches_a_log(tmp_path: Path, caplog: pytest.LogCaptureFixture, secret: str) -> None:
+    """With every logger at DEBUG, orders sent, refused and reset leave no token, e-mail or cookie behind."""
+    caplog.set_level(logging.DEBUG)
+    async with world(tmp_path, AdRoll, Rokt, Rockerbox) as it:
+        said = it.sandbox.rokt if secret.startswith("rsec") else it.sandbox.adroll
+        said.answers(400, body={"data": {"message": f"bad {secret}"}})
+        it.sandbox.rockerbox.answers(reset="after")
+        await it.order()
+        await it.drain()
+
+        assert secret not in caplog.text
+        assert all(secret not in (row.detail or "") for row in await it.rows())
