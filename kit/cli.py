@@ -1,0 +1,248 @@
+"""The `kit` command, for people; with `--json` for programs."""
+
+import asyncio
+import importlib
+import json
+import signal
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, NoReturn
+
+from kit import settings
+from kit.errors import ConfigurationError, KitError
+from kit.kit import Kit
+from kit.model import DeliveryState
+from kit.store import Store
+from kit.store.overview import Replay, Standing, Told, replay, standings, told
+
+try:
+    import typer
+    from rich.console import Console
+    from rich.table import Table
+except ImportError:  # pragma: no cover - shown where the extra is missing
+    sys.exit("the kit command needs its extra: pip install 'attribution-kit[cli]'")
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+console = Console()
+
+AppOption = Annotated[
+    str | None,
+    typer.Option("--app", envvar="KIT_APP", help="Where your Kit is, as module:name; else KIT_* variables make one."),
+]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="The store's URL; else KIT_STORE, else sqlite:///kit.db.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> None:
+    """Run the command; an error that we foresaw is one line, not a traceback."""
+    try:
+        app()
+    except KitError as error:
+        _fail(str(error))
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Stop after the table; exit 1 if a row is wrong.")] = False,
+    port: Annotated[int, typer.Option(help="The demo shop's port; 0 takes a free one.")] = 8000,
+) -> None:
+    """Start three sandbox vendors and a demo shop, drive real visits through them, and show what each vendor got."""
+    from kit.sandbox.demo import run
+
+    raise typer.Exit(run(once=once, port=port))
+
+
+@app.command()
+def worker(app: AppOption = None) -> None:
+    """Deliver until stopped. SIGTERM finishes what is under way, for at most 15 seconds."""
+    asyncio.run(_work(_kit(app)))
+
+
+@app.command()
+def migrate(store: StoreOption = None) -> None:
+    """Bring the store's schema up to date."""
+    opened = _store(store)
+    opened.migrate()
+    console.print("the schema is up to date", style="green")
+
+
+@app.command()
+def status(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Show how each destination stands: deliveries by state and reason, the oldest pending one, what holds it back."""
+    found = _store(store).read_sync(standings)
+    if as_json:
+        _print_json([_standing_json(one) for one in found])
+        return
+    if not found:
+        console.print("nothing was reported yet")
+        return
+    table = Table("destination", "state", "deliveries", "oldest pending", "held back")
+    for one in found:
+        for place, ((state, reason), number) in enumerate(sorted(one.counts.items(), key=str)):
+            name = one.destination if place == 0 else ""
+            oldest = _age(one.oldest_pending) if state == DeliveryState.PENDING else ""
+            held = (
+                f"{one.gate.state} until {_clock(one.gate.until)}: {one.gate.reason}" if one.gate and not place else ""
+            )
+            table.add_row(name, f"{state} ({reason})" if reason else state, str(number), oldest, held)
+    console.print(table)
+
+
+@app.command()
+def why(
+    order: Annotated[str, typer.Argument(help="The order's id.")],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what became of one order at each destination, and why something was not sent."""
+    found = _store(store).read_sync(lambda connection: told(connection, order_id=order))
+    if as_json:
+        _print_json([_told_json(one) for one in found])
+        return
+    if not found:
+        _fail(f"no event with the order id {order!r} was reported")
+    table = Table("event", "value", "identifiers", "destination", "state", "attempts", "what was said")
+    for one in found:
+        state = f"{one.state} ({one.reason})" if one.reason else one.state
+        names = ", ".join(identifier_names(one))
+        table.add_row(one.name, one.value or "", names, one.destination, state, str(one.attempts), one.detail or "")
+    console.print(table)
+
+
+@app.command(name="replay")
+def replay_command(
+    order: Annotated[str | None, typer.Option("--order", help="Only this order's deliveries.")] = None,
+    destination: Annotated[str | None, typer.Option(help="Only this destination's.")] = None,
+    state: Annotated[str, typer.Option(help="dead, held or skipped.")] = "dead",
+    reason: Annotated[str | None, typer.Option(help="Only these, such as rejected, consent or identifier.")] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send again what is dead, held or skipped, with the same keys. What was delivered is never sent again."""
+    if state not in {"dead", "held", "skipped"}:
+        _fail("--state is dead, held or skipped; what is pending or delivered cannot be replayed")
+    asked = Replay(
+        order_id=order, destination=destination, state=DeliveryState(state), reason=reason, now=datetime.now(UTC)
+    )
+    opened = _store(store)
+    number = opened.write_sync(replay, asked)
+    opened.close()
+    if as_json:
+        _print_json({"replayed": number})
+    else:
+        console.print(f"{number} {'delivery is' if number == 1 else 'deliveries are'} pending again")
+
+
+@app.command()
+def sandbox(
+    host: Annotated[str, typer.Option(help="A loopback address.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free port.")] = 8900,
+) -> None:
+    """Serve the three vendors' sandboxes on loopback until stopped."""
+    from kit.sandbox import Sandbox
+
+    served = Sandbox()
+    with served.serve(host=host, port=port) as addresses:
+        console.print(f"vendors' page   {addresses.url}/")
+        for vendor, url in (("adroll", addresses.adroll_url), ("rokt", addresses.rokt_url)):
+            console.print(f"{vendor:<15} base_url={url}")
+        console.print(f"{'rockerbox':<15} base_url={addresses.rockerbox_url}")
+        console.print(f"credentials     {served.credentials}")
+        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+
+
+# ---------------------------------------------------------------- pieces
+
+
+async def _work(attribution: Kit) -> None:
+    await attribution.ready()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, attribution.worker.stop)
+    try:
+        await attribution.worker.run()
+    finally:
+        attribution.store.close()
+
+
+def _kit(app: str | None) -> Kit:
+    if app is None:
+        return Kit.from_env()
+    module, _, name = app.partition(":")
+    sys.path.insert(0, "")
+    try:
+        found = getattr(importlib.import_module(module), name or "attribution")
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError("--app", f"cannot be loaded: {error}") from None
+    if not isinstance(found, Kit):
+        raise ConfigurationError("--app", f"is a {type(found).__name__}, not a Kit")
+    return found
+
+
+def _store(url: str | None) -> Store:
+    return Store(url or settings.read().store)
+
+
+def identifier_names(one: Told) -> Iterable[str]:
+    """Yield which identifiers were gathered, by name: a terminal is no place for their values."""
+    found = one.identifiers
+    yield from (click.vendor for click in found.click_ids)
+    for name in ("first_party_cookie", "email", "phone", "customer_id", "ip"):
+        if getattr(found, name):
+            yield name
+
+
+def _standing_json(one: Standing) -> dict[str, object]:
+    return {
+        "destination": one.destination,
+        "counts": [
+            {"state": state, "reason": reason, "n": n} for (state, reason), n in sorted(one.counts.items(), key=str)
+        ],
+        "oldest_pending": one.oldest_pending.isoformat() if one.oldest_pending else None,
+        "gate": {"state": one.gate.state, "until": one.gate.until.isoformat(), "reason": one.gate.reason}
+        if one.gate
+        else None,
+    }
+
+
+def _told_json(one: Told) -> dict[str, object]:
+    return {
+        "event_id": one.event_id,
+        "name": one.name,
+        "order_id": one.order_id,
+        "reported_at": one.reported_at.isoformat(),
+        "value": one.value,
+        "identifiers": list(identifier_names(one)),
+        "consent": {"granted": one.consent.granted, "signal": one.consent.signal},
+        "destination": one.destination,
+        "state": one.state,
+        "reason": one.reason,
+        "detail": one.detail,
+        "attempts": one.attempts,
+    }
+
+
+def _age(moment: datetime | None) -> str:
+    if moment is None:
+        return ""
+    seconds = int((datetime.now(UTC) - moment).total_seconds())
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _fail(message: str) -> NoReturn:
+    Console(stderr=True).print(message, style="red", markup=False, highlight=False)
+    raise SystemExit(1)
