@@ -1,0 +1,6 @@
+"""The kit in an ASGI app: the middleware that captures, the endpoints that kit.js talks to, the tag that loads it."""
+
+from kit.capture import visitor_of as visitor_of
+from kit.web.assets import script_tag as script_tag
+from kit.web.endpoints import endpoints as endpoints
+from kit.web.middleware import CaptureMiddleware as CaptureMiddleware

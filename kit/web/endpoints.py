@@ -1,0 +1,297 @@
+"""The endpoints that kit.js talks to: collect, identify, consent, reset, and kit.js itself."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import timedelta
+from functools import partial
+from http import HTTPStatus
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StrictBool, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
+
+from kit import consent
+from kit.capture import capture_of, first_party_cookie, removal_line
+from kit.capture.hosts import host_name, registrable_domain
+from kit.errors import InvalidInput, StoreUnavailable
+from kit.kit import Kit
+from kit.model import clean_text, email_text
+from kit.web import assets
+from kit.web.middleware import App, CaptureMiddleware
+
+LONGEST_BODY = 8_192
+
+Cookies = Iterable[bytes]
+Verb = Callable[[Kit, Request, object], Awaitable[Cookies | HTTPStatus]]
+"""Takes the parsed JSON; returns the Set-Cookie values of a 204, or the status of a refusal."""
+
+
+def endpoints(kit: Kit, *, body_timeout: timedelta = timedelta(seconds=10)) -> App:
+    """Return the endpoints as an ASGI app, to be mounted where `script_tag(prefix)` points: `Mount("/kit", …)`.
+
+    It captures by itself where no CaptureMiddleware stands around it. Posts take JSON of at most 8 KiB, sent within
+    `body_timeout`, from pages of the same origin, of `Kit(origins=…)`, and with `cookie_domain` of the same site.
+    """
+    verbs: dict[str, Verb] = {"/collect": collect, "/identify": identify, "/consent": decide, "/reset": reset}
+    posts = [Route(path, _Post(kit, verb, body_timeout.total_seconds())) for path, verb in verbs.items()]
+    scripts = [Route("/kit.js", _Script()), Route("/kit.{version}.js", _Script())]
+    return CaptureMiddleware(Router([*posts, *scripts], redirect_slashes=False), kit=kit)
+
+
+# ---------------------------------------------------------------- the verbs
+
+
+def _text(value: object) -> str | None:
+    """Return the text, or None for what cannot be stored as one: another type, a lone surrogate."""
+    if not isinstance(value, str):
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return None
+    return value
+
+
+def _texts(value: object) -> dict[str, str]:
+    pairs = value.items() if isinstance(value, dict) else ()
+    return {name: text for name, each in pairs if _text(name) is not None and (text := _text(each)) is not None}
+
+
+Text = Annotated[str | None, BeforeValidator(_text)]
+
+
+class Arrival(BaseModel):
+    """What a page saw of its landing. What is unusable in it counts as absent."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    params: Annotated[Mapping[str, str], BeforeValidator(_texts)] = {}
+    fpc: Text = None
+    url: Text = None
+    referrer: Text = None
+
+
+class Decision(BaseModel):
+    """What the visitor answered."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    granted: StrictBool
+
+
+async def collect(kit: Kit, request: Request, body: object) -> Cookies | HTTPStatus:
+    """Set both cookies and keep the click; the answer is the same when nothing may be kept."""
+    capture = capture_of(request)
+    if capture is None or _ahead_of_its_visitor(request):
+        return ()
+    seen = Arrival.model_validate(body) if isinstance(body, dict) else Arrival()
+    kept = capture.collect(seen.params, pixel_cookie=seen.fpc, url=seen.url, referrer=seen.referrer)
+    if kept is None:
+        return ()
+    if kept.touchpoint is not None and kept.touchpoint.click_ids:
+        kit.record_touch(kept.visitor.id, kept.touchpoint, kept.first_party_cookie, kept.consent)
+    return kept.set_cookies
+
+
+_CLAIMS: Mapping[str, Callable[[str, object], str]] = {
+    "email": email_text,
+    "customer_id": partial(clean_text, longest=128),
+    "phone": partial(clean_text, longest=64),
+}
+
+
+async def identify(kit: Kit, request: Request, body: object) -> Cookies | HTTPStatus:
+    """Link the visitor to a person by the page's own word. The answer never tells what came of it."""
+    claims: dict[str, str] = {}
+    for name, checked in _CLAIMS.items():
+        value = body.get(name) if isinstance(body, dict) else None
+        if value is None or value == "":
+            continue
+        try:
+            claims[name] = checked(name, value)
+        except InvalidInput:
+            kit.faults.count("identify.input")
+    if claims:
+        try:
+            await kit.assert_identity(request, **claims)
+        except StoreUnavailable:
+            kit.faults.count("identify")
+    return ()
+
+
+async def decide(kit: Kit, request: Request, body: object) -> Cookies | HTTPStatus:
+    """Keep the visitor's decision in a cookie that pages can read, and in the store; a no takes both cookies away."""
+    try:
+        decision = Decision.model_validate(body)
+    except ValidationError:
+        return HTTPStatus.BAD_REQUEST
+    await kit.keep_consent(request, decision.granted)
+    capture = capture_of(request)
+    attributes = capture.reading().visitor_attributes() if capture is not None else None
+    if capture is None or attributes is None:
+        return ()
+    answer = b"granted" if decision.granted else b"denied"
+    lines = [consent.COOKIE + b"=" + answer + attributes.replace(b"; HttpOnly", b"")]
+    if b"; Domain=" in attributes:
+        # kit.js sets a host's own when it could not reach us; it would stand beside this one.
+        lines.insert(0, consent.COOKIE + b"=; Path=/; Max-Age=0")
+    if decision.granted:
+        return lines
+    reading = capture.reading()
+    return (*lines, removal_line(kit.rules), *_first_party_removals(reading.host, reading.first_party_attributes()))
+
+
+async def reset(_kit: Kit, request: Request, _body: object) -> Cookies | HTTPStatus:
+    """Make this browser a new visitor, linked to nobody; the middleware sets the cookie."""
+    if (capture := capture_of(request)) is not None:
+        capture.replace()
+    return ()
+
+
+def _ahead_of_its_visitor(request: Request) -> bool:
+    """Return whether a prefetched or prerendered page asks: nobody has seen it yet."""
+    purpose = request.headers.get("sec-purpose", "")
+    return "prefetch" in purpose or "prerender" in purpose
+
+
+def _first_party_removals(host: bytes, attributes: bytes) -> Cookies:
+    """Return the lines that take `__adroll_fpc` away, wherever the kit, the pixel or AdRoll's sample put it."""
+    plain = b"; Path=/; Max-Age=0; SameSite=Lax"
+    places = {attributes.replace(b"Max-Age=31536000", b"Max-Age=0"): None, plain: None}
+    if registrable_domain(host) is not None:
+        places[plain + b"; Domain=" + (host_name(host) or "").encode("ascii")] = None
+    return [first_party_cookie.NEEDLE + place for place in places]
+
+
+# ---------------------------------------------------------------- the door
+
+
+class _Post:
+    """One POST endpoint: who may ask, how much is read, and that nothing of it is told."""
+
+    def __init__(self, kit: Kit, verb: Verb, seconds: float) -> None:
+        self.kit = kit
+        self.verb = verb
+        self.seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        granted = _granted(request, self.kit)
+        cookies: Cookies = ()
+        if granted is None:
+            status = HTTPStatus.FORBIDDEN
+        elif request.method == "OPTIONS" and "access-control-request-method" in request.headers and granted:
+            status = HTTPStatus.NO_CONTENT
+            granted = {**granted, **_PREFLIGHT}
+        else:
+            outcome = await self._outcome(request)
+            status = outcome if isinstance(outcome, HTTPStatus) else HTTPStatus.NO_CONTENT
+            cookies = () if isinstance(outcome, HTTPStatus) else outcome
+        allow = {"allow": "POST"} if status is HTTPStatus.METHOD_NOT_ALLOWED else {}
+        response = Response(status_code=status, headers={"cache-control": "no-store", **allow, **(granted or {})})
+        response.raw_headers.extend((b"set-cookie", cookie) for cookie in cookies)
+        await response(scope, receive, send)
+
+    async def _outcome(self, request: Request) -> Cookies | HTTPStatus:
+        if request.method != "POST":
+            return HTTPStatus.METHOD_NOT_ALLOWED
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != "application/json" or "content-encoding" in request.headers:
+            return HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+        try:
+            async with asyncio.timeout(self.seconds):
+                body = await _body(request)
+        except TimeoutError:
+            return HTTPStatus.REQUEST_TIMEOUT
+        if isinstance(body, HTTPStatus):
+            return body
+        try:
+            value = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_refused)
+        except (ValueError, RecursionError):
+            return HTTPStatus.BAD_REQUEST
+        return await self.verb(self.kit, request, value)
+
+
+_PREFLIGHT = {
+    "access-control-allow-methods": "POST",
+    "access-control-allow-headers": "content-type",
+    "access-control-max-age": "7200",
+}
+
+
+def _granted(request: Request, kit: Kit) -> dict[str, str] | None:
+    """Return the CORS headers that this page is owed, none for a page of our own; None when it may not post here."""
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site == "same-origin" or (site is None and origin is not None and origin in _own_origins(request)):
+        return {}
+    if origin is None or origin == "null":
+        return None
+    if origin not in kit.origins and (site != "same-site" or kit.rules.cookie_domain is None):
+        return None
+    return {"access-control-allow-origin": origin, "access-control-allow-credentials": "true", "vary": "Origin"}
+
+
+def _own_origins(request: Request) -> tuple[str, ...]:
+    """Return what a browser that sends no Sec-Fetch-Site calls the origin of this request."""
+    host = request.headers.get("host", "").lower()
+    # A proxy in front may have ended TLS without telling; the page of this very host is ours in either case.
+    return (f"{request.scope.get('scheme', 'http')}://{host}", f"https://{host}") if host else ()
+
+
+async def _body(request: Request) -> bytes | HTTPStatus:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and (len(length) > 9 or int(length) > LONGEST_BODY):
+        return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    body = bytearray()
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            return HTTPStatus.BAD_REQUEST
+        body += message.get("body", b"")
+        if len(body) > LONGEST_BODY:
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice")
+    return found
+
+
+def _refused(constant: str) -> object:
+    raise ValueError(f"{constant} is not JSON")
+
+
+# ---------------------------------------------------------------- kit.js
+
+
+class _Script:
+    """kit.js under its version, for ever; under any other name the current one, to be asked for again."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        await _script(request)(scope, receive, send)
+
+
+def _script(request: Request) -> Response:
+    if request.method not in {"GET", "HEAD"}:
+        return Response(status_code=HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": "GET, HEAD"})
+    script = assets.kit_js()
+    etag = f'"{script.version}"'
+    current = request.path_params.get("version") == script.version
+    headers = {
+        "cache-control": "public, max-age=31536000, immutable" if current else "no-cache",
+        "etag": etag,
+        "x-content-type-options": "nosniff",
+    }
+    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    if etag in known or "*" in known:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(script.body, media_type="text/javascript", headers=headers)

@@ -1,0 +1,97 @@
+"""CaptureMiddleware: pure ASGI. Sets the visitor's cookies on pages that owe them, and touches nothing else."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
+
+from kit.capture import STATE, Capture, CaptureRules, Faults
+from kit.model import Consent, Touchpoint, VisitorId
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class CaptureKit(Protocol):
+    """What the middleware asks of the kit. `record_touch` returns at once and never raises."""
+
+    @property
+    def rules(self) -> CaptureRules: ...
+
+    @property
+    def faults(self) -> Faults: ...
+
+    def record_touch(
+        self, visitor_id: VisitorId, touchpoint: Touchpoint, first_party_cookie: str | None, consent: Consent
+    ) -> None: ...
+
+
+class CaptureMiddleware:
+    """Wraps any ASGI app: `CaptureMiddleware(app, kit=attribution)`, or Starlette's `Middleware(...)`.
+
+    State stands in `scope["kit.visitor"]`; ask `kit.capture.visitor_of(request)` and `visit_of(request)`. An answer
+    gets our cookies only when no shared cache may keep it; one without any cache header gets `Cache-Control: private`
+    with them. Mounted outside of Starlette it also sees the page of an unhandled error.
+
+    Whatever fails in here is counted and the page goes out as it was: that is why `except Exception` stands around
+    our own calls, and around nothing of the app's.
+    """
+
+    def __init__(self, app: App, *, kit: CaptureKit) -> None:
+        self.app = app
+        self.kit = kit
+        self.rules = kit.rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        # Mounted twice, the outer one does it all.
+        if (kind != "http" and kind != "websocket") or STATE in scope:
+            return await self.app(scope, receive, send)
+        try:
+            scope[STATE] = capture = _Answering(self.rules, scope, self.kit, send)
+        except Exception:  # noqa: BLE001 - the page must stay as it was
+            self.kit.faults.count("capture.request")
+            return await self.app(scope, receive, send)
+        try:
+            await self.app(scope, receive, capture.send if kind == "http" else send)
+        finally:
+            capture.settle()
+
+
+class _Answering(Capture):
+    """A request's state together with the `send` that its answer goes out by: one object a request."""
+
+    __slots__ = ("_forward", "_kit")
+
+    def __init__(self, rules: CaptureRules, scope: Scope, kit: CaptureKit, forward: Send) -> None:
+        # Capture's own fields, without the call upwards: this is what every page view pays.
+        self.rules = rules
+        self.scope = scope
+        self.faults = kit.faults
+        self._reading = None
+        self._replaced = None
+        self._kit = kit
+        self._forward = forward
+
+    # No coroutine of its own: a body message passes at the price of one comparison.
+    def send(self, message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            try:
+                if not self.owes_nothing():
+                    message = self._with_cookies(message)
+            except Exception:  # noqa: BLE001 - the page must stay as it was
+                self.faults.count("capture.answer")
+        return self._forward(message)
+
+    def _with_cookies(self, message: Message) -> Message:
+        headers = message.get("headers", ())
+        # An iterator would be spent by our look at it: such an answer goes out as it is.
+        due = self.due(message["status"], headers) if isinstance(headers, (list, tuple)) else None
+        if due is None:
+            return message
+        answered = {**message, "headers": [*headers, *due.headers]}
+        touch = due.touch
+        if touch is not None:
+            self._kit.record_touch(touch.visitor_id, touch.touchpoint, touch.first_party_cookie, touch.consent)
+        return answered
