@@ -1,0 +1,146 @@
+"""Checks of one field, written from the vendors' pages and shared with nothing that sends: a second opinion."""
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from kit.money import MINOR_DIGITS
+from kit.sandbox.record import Refusal
+
+#: SHA-256 of the empty string: a hash of nobody.
+NOBODY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+#: Epoch seconds reach this in the year 5138; a larger number was given in milliseconds.
+_MILLISECONDS = 100_000_000_000
+
+_HUGE = 10**18
+
+_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?\Z")
+_HEX_64 = re.compile(r"[0-9a-fA-F]{64}\Z")
+_HEX_32 = re.compile(r"[0-9a-f]{32}\Z")
+
+Holds = Callable[[object], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One field's promise. `words` end the sentence "<field> …"; `soft` is Refusal's."""
+
+    field: str
+    holds: Holds
+    words: str
+    required: bool = False
+    soft: bool = False
+
+
+def broken(rules: Iterable[Rule], found: Mapping[str, object], *, event: int, at: str = "") -> Iterator[Refusal]:
+    """Yield a refusal for each rule that these fields break. A field that is null counts as given."""
+    for rule in rules:
+        if rule.field not in found:
+            if rule.required:
+                yield Refusal(field=at + rule.field, message="is required", event=event, soft=rule.soft)
+        elif not rule.holds(found[rule.field]):
+            yield Refusal(field=at + rule.field, message=rule.words, event=event, soft=rule.soft)
+
+
+def text(shortest: int, longest: int) -> Holds:
+    """Return a check for a string of that many characters."""
+    return lambda value: isinstance(value, str) and shortest <= len(value) <= longest
+
+
+def one_of(names: Iterable[str]) -> Holds:
+    known = frozenset(names)
+    return lambda value: isinstance(value, str) and value in known
+
+
+def pattern(expression: str) -> Holds:
+    compiled = re.compile(expression)
+    return lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None
+
+
+def is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def is_decimal_text(value: object) -> bool:
+    return isinstance(value, str) and _DECIMAL.match(value) is not None
+
+
+def is_number(value: object) -> bool:
+    """Return whether this is a number that a vendor's own types can hold; 1e400 reads as infinity."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _HUGE
+
+
+def is_decimal(value: object) -> bool:
+    return is_number(value) or is_decimal_text(value)
+
+
+def is_amount(value: object) -> bool:
+    """Return whether this is a decimal, as text or number, that is not negative."""
+    return is_decimal(value) and float(str(value)) >= 0
+
+
+def is_epoch_seconds(value: object) -> bool:
+    """Return whether this is a time in UTC epoch seconds, as a number or as its text, and not in milliseconds."""
+    return is_decimal(value) and 0 <= float(str(value)) < _MILLISECONDS
+
+
+def is_whole_epoch_seconds(value: object) -> bool:
+    return is_epoch_seconds(value) and not isinstance(value, float) and "." not in str(value)
+
+
+def is_currency(value: object) -> bool:
+    return isinstance(value, str) and value in MINOR_DIGITS
+
+
+def is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def is_count_text(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isdecimal()
+
+
+def is_url(value: object) -> bool:
+    if not isinstance(value, str) or any(ch.isspace() for ch in value):
+        return False
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def is_ip(value: object) -> bool:
+    try:
+        ipaddress.ip_address(value if isinstance(value, str) else "")
+    except ValueError:
+        return False
+    return True
+
+
+def is_email(value: object) -> bool:
+    """Return whether this has the shape of one address, without space; its case is not looked at."""
+    if not isinstance(value, str) or any(ch.isspace() for ch in value):
+        return False
+    local, _, domain = value.partition("@")
+    return bool(local) and bool(domain) and "@" not in domain
+
+
+def is_clean_email(value: object) -> bool:
+    return is_email(value) and isinstance(value, str) and value == value.lower()
+
+
+def is_sha256(value: object) -> bool:
+    """Return whether this is a SHA-256 digest in hex, in any case, and not the digest of nothing."""
+    return isinstance(value, str) and _HEX_64.match(value) is not None and value.lower() != NOBODY
+
+
+def is_lower_sha256(value: object) -> bool:
+    return is_sha256(value) and value == str(value).lower()
+
+
+def is_md5(value: object) -> bool:
+    return isinstance(value, str) and _HEX_32.match(value) is not None
