@@ -7,6 +7,8 @@ import signal
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 from kit import settings
@@ -64,8 +66,7 @@ def worker(app: AppOption = None) -> None:
 @app.command()
 def migrate(store: StoreOption = None) -> None:
     """Bring the store's schema up to date."""
-    opened = _store(store)
-    opened.migrate()
+    Store(store or settings.read().store).migrate()
     console.print("the schema is up to date", style="green")
 
 
@@ -104,12 +105,8 @@ def why(
         return
     if not found:
         _fail(f"no event with the order id {order!r} was reported")
-    table = Table("event", "value", "identifiers", "destination", "state", "attempts", "what was said")
-    for one in found:
-        state = f"{one.state} ({one.reason})" if one.reason else one.state
-        names = ", ".join(identifier_names(one))
-        table.add_row(one.name, one.value or "", names, one.destination, state, str(one.attempts), one.detail or "")
-    console.print(table)
+    for event_id, deliveries in groupby(found, key=lambda one: one.event_id):
+        _print_story(event_id, list(deliveries))
 
 
 @app.command(name="replay")
@@ -183,7 +180,11 @@ def _kit(app: str | None) -> Kit:
 
 
 def _store(url: str | None) -> Store:
-    return Store(url or settings.read().store)
+    """Return the store to look at; looking must not make one."""
+    found = Store(url or settings.read().store)
+    if found.url.get_backend_name() == "sqlite" and not Path(found.url.database or "").exists():
+        _fail(f"there is no store at {found.url.database}; name it with --store or KIT_STORE")
+    return found
 
 
 def identifier_names(one: Told) -> Iterable[str]:
@@ -193,6 +194,21 @@ def identifier_names(one: Told) -> Iterable[str]:
     for name in ("first_party_cookie", "email", "phone", "customer_id", "ip"):
         if getattr(found, name):
             yield name
+
+
+def _print_story(event_id: str, deliveries: list[Told]) -> None:
+    """Print one event: what it was, what was known of the buyer, and what became of it at each destination."""
+    one = deliveries[0]
+    granted = {True: "granted", False: "refused", None: "not known"}[one.consent.granted]
+    console.print(f"[bold]{one.name}[/] {one.order_id or ''} {one.value or ''}   event {event_id}")
+    console.print(f"  reported     {_clock(one.reported_at)}")
+    console.print(f"  consent      {granted} ({one.consent.signal})")
+    console.print(f"  identifiers  {', '.join(identifier_names(one)) or 'none'}")
+    for each in deliveries:
+        state = f"{each.state} ({each.reason})" if each.reason else each.state
+        tried = "" if not each.attempts else f", {each.attempts} attempt{'s' if each.attempts > 1 else ''}"
+        said = f": {each.detail}" if each.detail else ""
+        console.print(f"  {each.destination:<12} {state}{tried}{said}", markup=False, soft_wrap=True)
 
 
 def _standing_json(one: Standing) -> dict[str, object]:

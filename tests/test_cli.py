@@ -1,0 +1,104 @@
+"""The command: what it prints for people and for programs, and its one-line errors."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kit import Conversion
+from kit.model import Mode
+from tests.support import make_kit, rockerbox, rokt
+
+
+def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kit", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=folder,
+        env={"PATH": "", "KIT_STORE": f"sqlite:///{folder}/kit.db", "COLUMNS": "160"},
+    )
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> Path:
+    """A store with one order: Rokt in shadow, Rockerbox without what it needs."""
+    kit = make_kit(tmp_path, destinations=[rokt(mode=Mode.SHADOW), rockerbox(mode=Mode.SHADOW)])
+    await kit.report(Conversion(order_id="order-1", value="19.90", currency="USD", email="jane@example.com"))
+    await kit.report(Conversion(order_id="order-2"))
+    await kit.worker.drain()
+    kit.store.close()
+    return tmp_path
+
+
+async def test_status_counts_by_destination_state_and_reason(shop: Path) -> None:
+    """For programs: every number, with its reason."""
+    found = json.loads(run("status", "--json", folder=shop).stdout)
+
+    assert {
+        (one["destination"], count["state"], count["reason"], count["n"]) for one in found for count in one["counts"]
+    } == {
+        ("rokt", "skipped", "shadow", 1),
+        ("rokt", "skipped", "identifier", 1),
+        ("rockerbox", "skipped", "shadow", 1),
+        ("rockerbox", "skipped", "identifier", 1),
+    }
+
+
+async def test_status_is_a_table_for_people(shop: Path) -> None:
+    """A destination a line, its reasons beside it."""
+    printed = run("status", folder=shop).stdout
+
+    assert "rokt" in printed
+    assert "skipped (shadow)" in printed
+
+
+async def test_why_tells_one_orders_story_without_its_values(shop: Path) -> None:
+    """Which identifiers there were and what became of it; never the e-mail itself."""
+    printed = run("why", "order-1", folder=shop).stdout
+
+    assert "19.90 USD" in printed
+    assert "email" in printed
+    assert "shadow" in printed
+    assert "jane@example.com" not in printed
+
+
+async def test_replay_puts_back_what_was_skipped_and_says_how_many(shop: Path) -> None:
+    """Idempotent: the second time there is nothing left to replay."""
+    asked = ("replay", "--order", "order-1", "--state", "skipped", "--json")
+
+    first = json.loads(run(*asked, folder=shop).stdout)
+    second = json.loads(run(*asked, folder=shop).stdout)
+
+    assert (first, second) == ({"replayed": 2}, {"replayed": 0})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("why", "no-such-order"), "no event with the order id 'no-such-order' was reported"),
+        (("replay", "--state", "delivered"), "--state is dead, held or skipped"),
+        (("status", "--store", "mysql://x"), "store: is a mysql URL"),
+        (("worker",), "KIT_CONSENT: is missing"),
+        (("worker", "--app", "nowhere:kit"), "--app: cannot be loaded"),
+    ],
+)
+async def test_an_error_is_one_line_that_says_what_to_do(shop: Path, arguments: tuple[str, ...], said: str) -> None:
+    """Exit code 1, no traceback."""
+    ran = run(*arguments, folder=shop)
+
+    assert ran.returncode == 1
+    assert said in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_store_that_is_not_there_is_not_made_by_looking(tmp_path: Path) -> None:
+    """`kit status` on a mistyped path says so and leaves no file behind."""
+    ran = run("status", folder=tmp_path)
+
+    assert ran.returncode == 1
+    assert "there is no store" in ran.stderr
+    assert list(tmp_path.iterdir()) == []
