@@ -27,6 +27,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 caption { text-align: left; padding: .5rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid #8886; }
 td { overflow-wrap: anywhere; }
+td:nth-child(-n+4) { white-space: nowrap; }
 </style>
 </head>
 <body>
