@@ -52,7 +52,7 @@
 
   // One after another: an older answer must not overwrite a newer one's cookie.
   let turn = Promise.resolve();
-  const inTurn = (act) => (turn = turn.then(act).catch(() => false));
+  const inTurn = (act) => (turn = turn.then(() => act()).catch(() => false));
 
   const arrivalNow = () => {
     let query = location.search.slice(1);
@@ -63,11 +63,12 @@
       const name = pair.split("=", 1)[0];
       const raw = pair.slice(name.length + 1);
       if (!raw || raw.length > 3072 || !names.includes(name)) continue;
-      kept.push(pair);
       const rule = UTM.split(" ").includes(name) ? TEXT : /^r(cl|t)id$/.test(name) ? ROKT : CLICK;
       // A malformed escape stands for itself.
       const text = attempt(() => decodeURIComponent(raw.replace(/%(?![0-9a-f]{2})/gi, "%25")));
-      if (!params[name] && rule.test(text)) params[name] = text;
+      if (params[name] || !rule.test(text)) continue;
+      params[name] = text;
+      kept.push(pair);
     }
     return {
       params,
@@ -98,7 +99,8 @@
     return body;
   };
 
-  const collected = async () => {
+  let posted;
+  const collected = async (again) => {
     // A single-page app may move on before consent is given: the landing is remembered, in here alone.
     const now = arrivalNow();
     if (some(now) || !some(arrival)) arrival = now;
@@ -108,6 +110,8 @@
     const last = attempt(() => JSON.parse(localStorage["kit.posted"])) || {};
     const params = some(arrival) ? JSON.stringify(arrival.params) : last.params;
     if (fpc && params === last.params && [last.fpc, last.sent].includes(fpc)) return true;
+    if (again && fpc === posted) return true;
+    posted = fpc;
     const heard = await post("collect", fitting({ ...arrival, params: { ...arrival.params }, fpc }));
     // Without a cookie nothing was kept, and is to be told again.
     const kept = cookie("__adroll_fpc");
@@ -121,7 +125,8 @@
   const told = (person) => {
     const { email, customer_id, phone } = person;
     const same = { external_id: customer_id, email, phone_number: /^\d{10}$/.test(phone) ? phone : undefined };
-    attempt(() => window.RB.track("identify", JSON.parse(JSON.stringify(same))));
+    // Rockerbox joins by these two; a phone alone tells it nothing.
+    if (email || customer_id) attempt(() => window.RB.track("identify", JSON.parse(JSON.stringify(same))));
     return inTurn(() => post("identify", person));
   };
 
@@ -169,7 +174,7 @@
   const start = () => {
     collect();
     // By then the pixel may have made a cookie of its own: both sides are to agree on one.
-    if (document.readyState !== "complete") addEventListener("load", collect);
+    if (document.readyState !== "complete") addEventListener("load", () => inTurn(() => collected(true)));
     if (Array.isArray(early)) attempt(() => kit.push(...early));
   };
   if (document.prerendering) document.addEventListener("prerenderingchange", start);

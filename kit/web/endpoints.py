@@ -181,24 +181,21 @@ class _Post:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         granted = _granted(request, self.kit)
-        cookies: Cookies = ()
-        if granted is None:
-            status = HTTPStatus.FORBIDDEN
-        elif request.method == "OPTIONS" and "access-control-request-method" in request.headers and granted:
-            status = HTTPStatus.NO_CONTENT
-            granted = {**granted, **_PREFLIGHT}
+        headers: dict[str, str] = {"cache-control": "no-store", **(granted or {})}
+        preflight = request.method == "OPTIONS" and "access-control-request-method" in request.headers
+        outcome: Cookies | HTTPStatus = ()
+        if request.method != "POST" and not preflight:
+            outcome = HTTPStatus.METHOD_NOT_ALLOWED
+            headers["allow"] = "POST"
+        elif granted is None:
+            outcome = HTTPStatus.FORBIDDEN
+        elif preflight:
+            headers |= _PREFLIGHT
         else:
             outcome = await self._outcome(request)
-            status = outcome if isinstance(outcome, HTTPStatus) else HTTPStatus.NO_CONTENT
-            cookies = () if isinstance(outcome, HTTPStatus) else outcome
-        allow = {"allow": "POST"} if status is HTTPStatus.METHOD_NOT_ALLOWED else {}
-        response = Response(status_code=status, headers={"cache-control": "no-store", **allow, **(granted or {})})
-        response.raw_headers.extend((b"set-cookie", cookie) for cookie in cookies)
-        await response(scope, receive, send)
+        await _response(outcome, headers, scope)(scope, receive, send)
 
     async def _outcome(self, request: Request) -> Cookies | HTTPStatus:
-        if request.method != "POST":
-            return HTTPStatus.METHOD_NOT_ALLOWED
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type != "application/json" or "content-encoding" in request.headers:
             return HTTPStatus.UNSUPPORTED_MEDIA_TYPE
@@ -215,6 +212,19 @@ class _Post:
             return HTTPStatus.BAD_REQUEST
         return await self.verb(self.kit, request, value)
 
+
+def _response(outcome: Cookies | HTTPStatus, headers: dict[str, str], scope: Scope) -> Response:
+    if isinstance(outcome, HTTPStatus):
+        if outcome in _CUT_SHORT and scope.get("http_version", "1.1").startswith("1"):
+            # What is still to come of the body must not hold the connection.
+            headers["connection"] = "close"
+        return Response(status_code=outcome, headers=headers)
+    response = Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
+    response.raw_headers.extend((b"set-cookie", cookie) for cookie in outcome)
+    return response
+
+
+_CUT_SHORT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
 
 _PREFLIGHT = {
     "access-control-allow-methods": "POST",
