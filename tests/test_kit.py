@@ -522,6 +522,9 @@ async def test_identify_names_the_field_it_refuses(kit: Kit) -> None:
         ({"destinations": [adroll(), adroll()]}, "destinations"),
         ({"trusted_proxies": ["not a network"]}, "trusted_proxies"),
         ({"cookie_domain": "co.uk"}, "cookie_domain"),
+        ({"origins": ["https://shop.com/page"]}, "origins"),
+        ({"origins": ["shop.com"]}, "origins"),
+        ({"destinations": [adroll(mode="Shadow")]}, "adroll.mode"),
     ],
 )
 def test_a_set_up_that_cannot_work_is_refused_at_start(tmp_path: Path, settings: dict[str, Any], setting: str) -> None:
@@ -537,7 +540,7 @@ def test_a_live_destination_without_its_token_says_which_variable_and_that_shado
     with pytest.raises(ConfigurationError, match=r"KIT_ADROLL_TOKEN.*shadow"):
         AdRoll(advertisable="ADV", pixel="PIX")
 
-    assert AdRoll(advertisable="ADV", pixel="PIX", mode="shadow").mode == "shadow"  # type: ignore[arg-type]
+    assert AdRoll(advertisable="ADV", pixel="PIX", mode="shadow").mode == "shadow"
 
 
 def test_kit_mode_turns_every_destination_to_shadow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,7 @@ class Lane:
             return _settled(one, DeliveryState.DEAD, "unmappable", type(error).__name__)
         if isinstance(skip, Skip):
             return _settled(one, DeliveryState.SKIPPED, skip.code, skip.detail)
-        if self.destination.mode is Mode.SHADOW or one.conversion.test:
+        if self.destination.mode == Mode.SHADOW or one.conversion.test:
             detail = "a test conversion" if one.conversion.test else "the destination is in shadow mode"
             return _settled(one, DeliveryState.SKIPPED, "shadow", detail, payload=payload)
         return Ready(one, sending)

@@ -90,7 +90,7 @@ class AdRoll(Destination):
     def __post_init__(self) -> None:
         require("AdRoll.advertisable", self.advertisable, "it is adroll_adv_id in the pixel's snippet")
         require("AdRoll.pixel", self.pixel, "it is adroll_pix_id in the pixel's snippet")
-        if self.mode is Mode.LIVE or self.token:
+        if self.mode == Mode.LIVE or self.token:
             require("KIT_ADROLL_TOKEN", self.token, 'live needs AdRoll(token=...); mode="shadow" needs none')
         require_base_url("AdRoll.base_url", self.base_url)
         if isinstance(self.pixel_reports, str):

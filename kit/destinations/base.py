@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import httpx
 
@@ -81,7 +81,7 @@ class Destination(ABC):
     click_params: ClassVar[tuple[str, ...]] = ()
 
     name: str
-    mode: Mode = field(default_factory=default_mode)
+    mode: Mode | Literal["live", "shadow"] = field(default_factory=default_mode)
     #: How many requests one worker keeps under way.
     max_in_flight: int = 4
 

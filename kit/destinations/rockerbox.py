@@ -65,7 +65,7 @@ class Rockerbox(Destination):
     base_url: str = "https://webhooks.getrockerbox.com"
 
     def __post_init__(self) -> None:
-        if self.mode is Mode.LIVE or self.advertiser:
+        if self.mode == Mode.LIVE or self.advertiser:
             require(
                 "KIT_ROCKERBOX_ADVERTISER",
                 self.advertiser,

@@ -86,7 +86,7 @@ class Rokt(Destination):
             ("KIT_ROKT_PUBLIC_KEY", self.public_key, "rpub-"),
             ("KIT_ROKT_SECRET_KEY", self.secret_key, "rsec-"),
         ):
-            if self.mode is not Mode.LIVE and not key:
+            if self.mode != Mode.LIVE and not key:
                 continue
             require(setting, key, f'live needs the key that begins with {prefix}; mode="shadow" needs none')
             if not key.startswith(prefix) or not key.isascii():

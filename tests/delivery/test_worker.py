@@ -318,7 +318,7 @@ async def test_what_the_pixel_reports_is_not_reported_twice(tmp_path: Path) -> N
 
 async def test_shadow_builds_and_records_and_sends_nothing(tmp_path: Path) -> None:
     """The payload is there to be looked at; the vendor got no request."""
-    async with world(tmp_path, Rokt, rokt={"mode": Mode.SHADOW, "public_key": "", "secret_key": ""}) as it:
+    async with world(tmp_path, Rokt, rokt={"mode": "shadow", "public_key": "", "secret_key": ""}) as it:
         await it.order()
 
         await it.drain()
