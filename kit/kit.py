@@ -6,47 +6,26 @@ import logging
 import threading
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol, Self
 
-from kit import identity, settings
-from kit.capture import FOREIGN_CLICKS, CaptureRules, capture_of, removal_line, visit_of
-from kit.capture.urls import clean_url
+from kit import settings
+from kit.capture import CaptureRules, capture_of, removal_line
+from kit.configuration import checked_destinations, checked_keys, checked_origins, destinations_of, watched_params
 from kit.consent import ConsentPolicy, ConsentRule
 from kit.delivery.worker import Worker
-from kit.destinations import AdRoll, Destination, Rockerbox, Rokt
+from kit.destinations import Destination
 from kit.errors import ConfigurationError, StoreUnavailable
-from kit.model import (
-    Clock,
-    Consent,
-    Conversion,
-    Identifiers,
-    Reported,
-    Touchpoint,
-    Visit,
-    Visitor,
-    VisitorId,
-    clean_text,
-    email_text,
-    event_id_of,
-    utc_now,
-)
+from kit.intake import HasScope, Intake, Person
+from kit.model import Clock, Consent, Conversion, Identifiers, Reported, Touchpoint, Visitor, VisitorId, utc_now
 from kit.store import Store, keys, people
-from kit.store.events import Report, report
-from kit.store.people import Identity, Link, OrderLink, Touch
+from kit.store.events import report
+from kit.store.people import Touch
 
 log = logging.getLogger("kit")
 
 #: Touchpoints that may wait for the store before new ones are counted and let go; the cookie still has them.
 _MOST_TOUCHES = 10_000
-
-
-class HasScope(Protocol):
-    """A request of any ASGI framework: Starlette's, FastAPI's, Litestar's, Quart's and Django's have their scope."""
-
-    @property
-    def scope(self) -> Mapping[str, Any]: ...
 
 
 class HasHeaders(Protocol):
@@ -110,10 +89,10 @@ class Kit:
         worker: bool = True,
         clock: Clock = utc_now,
     ) -> None:
-        _check_names(destinations)
+        self.destinations = checked_destinations(destinations)
         self.rules = CaptureRules(
-            secret_keys=_checked_keys(secret_keys),
-            click_params=_click_params(destinations, click_params or {}),
+            secret_keys=checked_keys(secret_keys),
+            click_params=watched_params(self.destinations, click_params or {}),
             cookie_domain=cookie_domain,
             insecure_cookies=insecure_cookies,
             trusted_proxies=tuple(trusted_proxies),
@@ -121,18 +100,19 @@ class Kit:
             consent=ConsentPolicy(consent),
             clock=clock,
         )
-        self.destinations = tuple(destinations)
         self.store = Store(store, timeout=store_timeout)
-        self.origins = frozenset(origins)
+        self.intake = Intake(self.rules, [destination.name for destination in self.destinations])
+        self.worker = Worker(
+            store=self.store, destinations=self.destinations, may_send=self.intake.may_keep, clock=clock
+        )
+        self.origins = checked_origins(origins)
         self.faults = Faults()
         self.clock = clock
         self.sync = SyncKit(self)
         self._given_index_key = index_key.encode() if index_key else None
-        self._index_key: bytes | None = None
         self._works = worker
         self._early: deque[Touch] = deque()
         self._opening = threading.Lock()
-        self.worker = Worker(store=self.store, destinations=self.destinations, may_send=self.may_keep, clock=clock)
 
     @classmethod
     def from_env(cls) -> Self:
@@ -144,7 +124,7 @@ class Kit:
             secret_keys=[key.get_secret_value() for key in read.secret_keys],
             consent=read.consent,
             store=read.store,
-            destinations=_destinations(read),
+            destinations=destinations_of(read),
             cookie_domain=read.cookie_domain,
             insecure_cookies=read.insecure_cookies,
             trusted_proxies=read.trusted_proxies,
@@ -171,7 +151,9 @@ class Kit:
         when the store does not answer within `store_timeout`.
         """
         await self.ready()
-        entry = self.report_entry(conversion, request, visitor, customer_id, order_id, consent)
+        entry = self.intake.report(
+            conversion, request, visitor=visitor, customer_id=customer_id, order_id=order_id, consent=consent
+        )
         reported = await self.store.write(report, entry)
         self.worker.wake()
         return reported
@@ -183,7 +165,7 @@ class Kit:
         """
         try:
             await self.ready()
-            await self.store.write(people.keep_orders, self.order_link(request, order_id))
+            await self.store.write(people.keep_orders, self.intake.order(request, order_id))
         except StoreUnavailable:
             self.faults.count("link")
             return False
@@ -204,31 +186,36 @@ class Kit:
         and StoreUnavailable.
         """
         await self.ready()
-        link = self.person_link(request, visitor, people.VERIFIED, "shop", email, phone, customer_id)
-        if link is None:
-            return
-        if await self.store.write(people.keep_links, link) and (moved := self.moved_link(link, request)):
-            await self.store.write(people.keep_links, moved)
+        person = Person(email=email, phone=phone, customer_id=customer_id)
+        link = self.intake.link(request, visitor, person, level=people.VERIFIED, source="shop")
+        if link is not None and await self.store.write(people.keep_links, link):
+            moved = self.intake.moved(link, request)
+            if moved is not None:
+                await self.store.write(people.keep_links, moved)
 
     async def assert_identity(
         self, request: HasScope, *, email: str | None = None, phone: str | None = None, customer_id: str | None = None
     ) -> None:
         """Link the visitor to a person by the browser's own word: an *asserted* link, good for this visitor alone."""
         await self.ready()
-        link = self.person_link(request, None, people.ASSERTED, "page", email, phone, customer_id)
+        person = Person(email=email, phone=phone, customer_id=customer_id)
+        link = self.intake.link(request, None, person, level=people.ASSERTED, source="page")
         if link is not None:
             await self.store.write(people.keep_links, link)
 
     async def keep_consent(self, request: HasScope, granted: bool) -> None:
         """Keep this visitor's decision; the newest one counts when anything is sent. Never raises StoreUnavailable."""
-        visit = self._visit(request)
-        if visit is None or (who := _seen(visit).visitor) is None:
+        capture = capture_of(request)
+        # Of the cookie itself: a request that already says no shows no visitor any more.
+        who = capture.reading().stored() if capture is not None else None
+        if capture is None or who is None:
             return
         # `Sec-GPC: 1` stays a no, whatever the banner says.
-        decision = Consent(granted=granted and visit.consent.signal != "gpc", signal="page", at=self.clock())
+        granted = granted and capture.visit().consent.signal != "gpc"
+        decision = Consent(granted=granted, signal="page", at=self.clock())
         try:
             await self.ready()
-            await self.store.write(people.keep_decisions, (who, decision))
+            await self.store.write(people.keep_decisions, (who.id, decision))
         except StoreUnavailable:
             self.faults.count("consent")
 
@@ -237,7 +224,7 @@ class Kit:
     ) -> Identifiers:
         """Return all identifiers that the store has of a visitor, a customer or an order."""
         await self.ready()
-        customer = self._identity("customer", customer_id)
+        customer = self.intake.identity("customer", customer_id) if customer_id is not None else None
         return await self.store.read(
             lambda connection: people.identifiers_by(
                 connection, visitor=visitor, customer=customer, order_id=order_id, now=self.clock()
@@ -265,17 +252,13 @@ class Kit:
         """
         response.headers.append("set-cookie", removal_line(self.rules).decode("latin-1"))
 
-    def may_keep(self, consent: Consent) -> bool:
-        """Return whether the shop's rule allows keeping and sending under this decision."""
-        return self.rules.consent.may_keep(consent)
-
     # ------------------------------------------------------------ life
 
     def open(self) -> None:
         """Open the store and its keys. Called by itself; call it early to learn early that something is wrong."""
         self.store.open()
-        if self._index_key is None:
-            self._index_key = self.store.write_sync(keys.index_key, self._given_index_key)
+        if not self.intake.index_key:
+            self.intake.index_key = self.store.write_sync(keys.index_key, self._given_index_key)
 
     def _open_in_background(self) -> None:
         """Open the store for the touches that came before it was: a server without lifespan begins like this."""
@@ -294,7 +277,7 @@ class Kit:
 
     async def ready(self) -> None:
         """`open`, without blocking the event loop and within `store_timeout`."""
-        if self._index_key is not None and self.store.is_open:
+        if self.intake.index_key and self.store.is_open:
             return
         try:
             async with asyncio.timeout(self.store.timeout.total_seconds()):
@@ -319,114 +302,6 @@ class Kit:
                 await delivering
             await asyncio.to_thread(self.store.close)
 
-    # ------------------------------------------------------------ what the store is handed
-
-    def report_entry(
-        self,
-        conversion: Conversion,
-        request: HasScope | None,
-        visitor: Visitor | VisitorId | None,
-        customer_id: str | None,
-        order_id: str | None,
-        consent: bool | None,
-    ) -> Report:
-        now = self.clock()
-        visit = self._visit(request)
-        customer = conversion.customer_id or customer_id
-        if conversion.url is not None:
-            conversion = conversion.model_copy(update={"url": self._cleaned(conversion.url)})
-        seen = _seen(visit)
-        said = Identifiers(
-            visitor=_visitor_id(visitor) or seen.visitor,
-            email=conversion.email,
-            phone=conversion.phone,
-            customer_id=customer,
-        )
-        decision = visit.consent if visit else None
-        if consent is not None and (decision is None or decision.signal != "gpc"):
-            decision = Consent(granted=consent, signal="shop", at=now)
-        return Report(
-            event_id=event_id_of(conversion),
-            conversion=conversion,
-            identifiers=people.joined(said, seen),
-            people=self._people(conversion.email, conversion.phone, customer),
-            order_id=order_id or conversion.order_id,
-            consent=decision,
-            unknown_is_granted=self._unknown_is_granted,
-            destinations=tuple(destination.name for destination in self.destinations),
-            now=now,
-        )
-
-    def order_link(self, request: HasScope, order_id: str) -> OrderLink:
-        visit = self._visit(request)
-        consent = visit.consent if visit else Consent(granted=None, signal="none", at=self.clock())
-        return OrderLink(
-            order_id=clean_text("order_id", order_id, longest=128),
-            identifiers=_seen(visit) if self.may_keep(consent) else Identifiers(),
-            consent=consent,
-        )
-
-    def person_link(
-        self,
-        request: HasScope | None,
-        visitor: Visitor | VisitorId | None,
-        level: str,
-        source: str,
-        email: str | None,
-        phone: str | None,
-        customer_id: str | None,
-    ) -> Link | None:
-        """Return the link to keep, or None where there is no visitor, nobody to link, or no consent."""
-        found = self._people(
-            None if email is None else email_text("email", email),
-            None if phone is None else clean_text("phone", phone, longest=64),
-            None if customer_id is None else clean_text("customer_id", customer_id, longest=128),
-        )
-        visit = self._visit(request)
-        who = _visitor_id(visitor) or _seen(visit).visitor
-        consent = visit.consent if visit else Consent(granted=None, signal="none", at=self.clock())
-        if who is None or not found or consent.granted is False:
-            return None
-        return Link(
-            visitor=who,
-            identities=found,
-            level=level,
-            source=source,
-            consent=consent,
-            unknown_is_granted=self._unknown_is_granted,
-            at=self.clock(),
-        )
-
-    def moved_link(self, link: Link, request: HasScope | None) -> Link | None:
-        """Return the link for a new visitor, which the browser is given with this request's answer."""
-        capture = capture_of(request)
-        fresh = capture.replace() if capture is not None else None
-        return replace(link, visitor=fresh.id) if fresh is not None else None
-
-    @property
-    def _unknown_is_granted(self) -> bool:
-        return self.may_keep(Consent(granted=None, signal="none", at=self.clock()))
-
-    def _cleaned(self, url: str) -> str | None:
-        return self.rules.clean_url(url) if self.rules.clean_url else clean_url(url, self.rules.watched)
-
-    def _visit(self, request: HasScope | None) -> Visit | None:
-        return visit_of(request) if request is not None else None
-
-    def _people(self, email: str | None, phone: str | None, customer_id: str | None) -> tuple[Identity, ...]:
-        found = (
-            self._identity("email", email),
-            self._identity("phone", phone),
-            self._identity("customer", customer_id),
-        )
-        return tuple(person for person in found if person is not None)
-
-    def _identity(self, kind: str, value: str | None) -> Identity | None:
-        if value is None or self._index_key is None:
-            return None
-        normal = identity.email(value) or value if kind == "email" else value
-        return Identity(kind=kind, lookup=identity.lookup_key(self._index_key, kind, normal), value=value)
-
 
 class SyncKit:
     """`kit.sync`: the same calls for code without an event loop, such as Django views and task queues."""
@@ -446,7 +321,9 @@ class SyncKit:
     ) -> Reported:
         """See `Kit.report`."""
         self._kit.open()
-        entry = self._kit.report_entry(conversion, request, visitor, customer_id, order_id, consent)
+        entry = self._kit.intake.report(
+            conversion, request, visitor=visitor, customer_id=customer_id, order_id=order_id, consent=consent
+        )
         reported = self._kit.store.write_sync(report, entry)
         self._kit.worker.wake()
         return reported
@@ -455,7 +332,7 @@ class SyncKit:
         """See `Kit.link`."""
         try:
             self._kit.open()
-            self._kit.store.write_sync(people.keep_orders, self._kit.order_link(request, order_id))
+            self._kit.store.write_sync(people.keep_orders, self._kit.intake.order(request, order_id))
         except StoreUnavailable:
             self._kit.faults.count("link")
             return False
@@ -472,11 +349,12 @@ class SyncKit:
     ) -> None:
         """See `Kit.identify`."""
         self._kit.open()
-        link = self._kit.person_link(request, visitor, people.VERIFIED, "shop", email, phone, customer_id)
-        if link is None or not self._kit.store.write_sync(people.keep_links, link):
-            return
-        if (moved := self._kit.moved_link(link, request)) is not None:
-            self._kit.store.write_sync(people.keep_links, moved)
+        person = Person(email=email, phone=phone, customer_id=customer_id)
+        link = self._kit.intake.link(request, visitor, person, level=people.VERIFIED, source="shop")
+        if link is not None and self._kit.store.write_sync(people.keep_links, link):
+            moved = self._kit.intake.moved(link, request)
+            if moved is not None:
+                self._kit.store.write_sync(people.keep_links, moved)
 
 
 class _Unheard:
@@ -488,77 +366,3 @@ class _Unheard:
     def told(self, outcome: Any) -> None:
         if isinstance(outcome, Exception):
             self._faults.count("touchpoint")
-
-
-# ---------------------------------------------------------------- checks and small change
-
-
-def _checked_keys(secret_keys: Sequence[str]) -> tuple[bytes, ...]:
-    if isinstance(secret_keys, str) or not secret_keys:
-        raise ConfigurationError("secret_keys", "is missing; pass a list such as [os.environ['KIT_SECRET']]")
-    if any(len(key) < 16 for key in secret_keys):
-        reason = "holds a key of fewer than 16 characters; make one with `python -c 'import secrets; "
-        raise ConfigurationError("secret_keys", reason + "print(secrets.token_urlsafe(32))'`")
-    return tuple(key.encode() for key in secret_keys)
-
-
-def _check_names(destinations: Sequence[Destination]) -> None:
-    twice = [name for name, times in Counter(one.name for one in destinations).items() if times > 1]
-    if twice:
-        raise ConfigurationError("destinations", f"two are named {twice[0]!r}; give one of them another name")
-
-
-def _click_params(destinations: Sequence[Destination], further: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    own = {param: destination.vendor for destination in destinations for param in destination.click_params}
-    return tuple({**own, **{param: param for param, _ in FOREIGN_CLICKS if param not in own}, **further}.items())
-
-
-def _visitor_id(visitor: Visitor | VisitorId | None) -> VisitorId | None:
-    return visitor.id if isinstance(visitor, Visitor) else visitor
-
-
-def _seen(visit: Visit | None) -> Identifiers:
-    """Return what a request gives: nothing, its ip included, unless its visitor cookie was verified."""
-    if visit is None or visit.visitor is None:
-        return Identifiers()
-    return Identifiers(
-        visitor=visit.visitor.id,
-        click_ids=visit.visitor.click_ids,
-        first_party_cookie=visit.first_party_cookie,
-        ip=visit.ip,
-        user_agent=visit.user_agent,
-        url=visit.url,
-        referrer=visit.referrer,
-    )
-
-
-def _destinations(read: settings.Settings) -> list[Destination]:
-    """Return the destinations whose first variable is set."""
-    found: list[Destination] = []
-    if read.adroll_advertisable is not None:
-        found.append(
-            AdRoll(
-                advertisable=read.adroll_advertisable,
-                pixel=read.adroll_pixel or "",
-                token=read.adroll_token.get_secret_value(),
-                pixel_reports=frozenset(read.adroll_pixel_reports),
-                **_given(base_url=read.adroll_base_url),
-            )
-        )
-    if read.rokt_account is not None:
-        found.append(
-            Rokt(
-                account=read.rokt_account,
-                public_key=read.rokt_public_key.get_secret_value(),
-                secret_key=read.rokt_secret_key.get_secret_value(),
-                **_given(base_url=read.rokt_base_url),
-            )
-        )
-    if read.rockerbox_advertiser is not None:
-        advertiser = read.rockerbox_advertiser.get_secret_value()
-        found.append(Rockerbox(advertiser=advertiser, **_given(base_url=read.rockerbox_base_url)))
-    return found
-
-
-def _given(**values: str | None) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}

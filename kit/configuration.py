@@ -1,0 +1,84 @@
+"""What a Kit is configured with: its arguments checked, and destinations made from the environment's settings."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from kit.capture import FOREIGN_CLICKS
+from kit.destinations import AdRoll, Destination, Rockerbox, Rokt
+from kit.errors import ConfigurationError
+from kit.model import Mode
+from kit.settings import Settings
+
+
+def checked_keys(secret_keys: Sequence[str]) -> tuple[bytes, ...]:
+    """Return the keys as bytes; none, one string instead of a list, and short ones are refused."""
+    if isinstance(secret_keys, str) or not secret_keys:
+        raise ConfigurationError("secret_keys", "is missing; pass a list, or set KIT_SECRET_KEYS")
+    if any(len(key) < 16 for key in secret_keys):
+        raise ConfigurationError(
+            "secret_keys", "holds a key of fewer than 16 characters; make one with secrets.token_urlsafe(32)"
+        )
+    return tuple(key.encode() for key in secret_keys)
+
+
+def checked_origins(origins: Sequence[str]) -> frozenset[str]:
+    """Return the origins as browsers write them in their Origin header: no path, no trailing slash."""
+    checked = set()
+    for origin in origins:
+        parts = urlsplit(origin)
+        if parts.scheme not in {"https", "http"} or not parts.netloc or parts.path.strip("/") or parts.query:
+            raise ConfigurationError("origins", "holds what is no origin such as https://www.shop.com")
+        checked.add(f"{parts.scheme}://{parts.netloc}".lower())
+    return frozenset(checked)
+
+
+def checked_destinations(destinations: Sequence[Destination]) -> tuple[Destination, ...]:
+    """Return the destinations; a mode that is none and a name used twice are refused."""
+    for destination in destinations:
+        if destination.mode not in set(Mode):
+            raise ConfigurationError(f"{destination.name}.mode", 'is neither "live" nor "shadow"')
+    for name, times in Counter(destination.name for destination in destinations).items():
+        if times > 1:
+            raise ConfigurationError("destinations", f"{times} are named {name!r}; give each a name of its own")
+    return tuple(destinations)
+
+
+def watched_params(destinations: Sequence[Destination], further: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return the query parameters to watch, as (parameter, vendor), those of the destinations first."""
+    own = {param: destination.vendor for destination in destinations for param in destination.click_params}
+    foreign = {param: vendor for param, vendor in FOREIGN_CLICKS if param not in own}
+    return tuple({**own, **foreign, **further}.items())
+
+
+def destinations_of(read: Settings) -> list[Destination]:
+    """Return the destinations whose first variable is set."""
+    found: list[Destination] = []
+    if read.adroll_advertisable is not None:
+        found.append(
+            AdRoll(
+                advertisable=read.adroll_advertisable,
+                pixel=read.adroll_pixel or "",
+                token=read.adroll_token.get_secret_value(),
+                pixel_reports=frozenset(read.adroll_pixel_reports),
+                **_given(base_url=read.adroll_base_url),
+            )
+        )
+    if read.rokt_account is not None:
+        found.append(
+            Rokt(
+                account=read.rokt_account,
+                public_key=read.rokt_public_key.get_secret_value(),
+                secret_key=read.rokt_secret_key.get_secret_value(),
+                **_given(base_url=read.rokt_base_url),
+            )
+        )
+    if read.rockerbox_advertiser is not None:
+        advertiser = read.rockerbox_advertiser.get_secret_value()
+        found.append(Rockerbox(advertiser=advertiser, **_given(base_url=read.rockerbox_base_url)))
+    return found
+
+
+def _given(**values: str | None) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
