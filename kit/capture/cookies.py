@@ -13,6 +13,9 @@ YEAR = 31_536_000
 #: No honest browser sends more; the rest is not looked at.
 LONGEST_HEADER = 65_536
 
+#: Cookies of one name, or near misses of it, that are looked at: more are somebody's attempt to keep us busy.
+MOST_NAMESAKES = 32
+
 
 def joined(headers: Iterable[Header], name: bytes, by: bytes) -> bytes:
     """Return all values of one header as one: HTTP/2 servers may hand over several Cookie headers."""
@@ -22,16 +25,19 @@ def joined(headers: Iterable[Header], name: bytes, by: bytes) -> bytes:
 def place_of(cookies: bytes, needle: bytes, start: int = 0) -> int:
     """Return where the value of the first cookie with this name stands (`needle` is `name=`), or -1."""
     at = cookies.find(needle, start, LONGEST_HEADER)
-    # A look back of bounded length: a header full of near misses must not cost its square.
-    while at > 0 and cookies[at - 2 : at] != b"; " and not cookies[max(0, at - 8) : at].rstrip(b" \t").endswith(b";"):
+    for _ in range(MOST_NAMESAKES):
+        if at <= 0 or cookies[at - 2 : at] == b"; " or cookies[max(0, at - 8) : at].rstrip(b" \t").endswith(b";"):
+            return -1 if at < 0 else at + len(needle)
         at = cookies.find(needle, at + 1, LONGEST_HEADER)
-    return -1 if at < 0 else at + len(needle)
+    return -1
 
 
 def values_of(cookies: bytes, needle: bytes) -> Iterator[bytes]:
-    """Yield the values of every cookie with this name, in order, without surrounding blanks and quotes."""
+    """Yield the values of the first cookies with this name, in order, without surrounding blanks and quotes."""
     at = place_of(cookies, needle)
-    while at >= 0:
+    for _ in range(MOST_NAMESAKES):
+        if at < 0:
+            return
         end = cookies.find(b";", at)
         value = (cookies[at:end] if end >= 0 else cookies[at:]).strip(b" \t")
         yield value[1:-1] if value[:1] == value[-1:] == b'"' and len(value) > 1 else value
