@@ -7,13 +7,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from kit.delivery.owner import is_dead
 from kit.delivery.retry import Dice, expired, gate_after, settle
 from kit.destinations.base import Answer, Destination, Judgement, Sending, Skip
 from kit.destinations.wire import Exchange, LeaseLost, Wire
 from kit.errors import StoreUnavailable
 from kit.model import Clock, Consent, DeliveryState, Dispatch, Mode, Verdict
 from kit.store import Store
-from kit.store.outbox import Claim, Claimed, Closing, Opening, Settlement, claim, claim_lapsed, close, open_attempts
+from kit.store.outbox import (
+    Claim,
+    Claimed,
+    Closing,
+    Opening,
+    Settlement,
+    Takeover,
+    claim,
+    claim_lapsed,
+    close,
+    open_attempts,
+    owners,
+)
 
 log = logging.getLogger("kit")
 
@@ -192,9 +205,10 @@ class Lane:
                 return
 
     async def free_lapsed(self) -> None:
-        """Take over what another worker held past its lease; an attempt it left open has an unknown outcome."""
-        now = self._clock()
-        asked = Claim(destination=self.destination.name, limit=_CLAIM, owner=self._owner, lease=LEASE, now=now)
+        """Take over what a dead worker holds and what any held past its lease; an open attempt's outcome is unknown."""
+        now, name = self._clock(), self.destination.name
+        dead = tuple(owner for owner in await self._store.write(owners, name) if is_dead(owner))
+        asked = Takeover(destination=name, limit=_CLAIM, owner=self._owner, lease=LEASE, now=now, dead=dead)
         for one in await self._store.write(claim_lapsed, asked):
             judgement = Judgement(verdict=Verdict.UNKNOWN, detail="its worker ended while it was under way")
             sending = _sending(one, one.payload or b"")

@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import logging
-import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
 from kit.delivery.lane import Lane, named
+from kit.delivery.owner import this_process
 from kit.delivery.retry import Dice
 from kit.destinations.base import Destination
 from kit.errors import StoreUnavailable
@@ -20,7 +20,8 @@ log = logging.getLogger("kit")
 
 #: How often an idle worker looks for deliveries that another process reported.
 POLL = timedelta(seconds=1)
-SWEEP = timedelta(seconds=10)
+#: How often a worker looks for what dead workers hold.
+SWEEP = timedelta(seconds=1)
 DRAIN = timedelta(seconds=15)
 
 _Result = TypeVar("_Result")
@@ -90,7 +91,7 @@ class Worker:
             may_send=self._may_send,
             clock=self._clock,
             dice=self._dice,
-            owner=f"pid {os.getpid()}",
+            owner=this_process(),
         )
         try:
             yield lane

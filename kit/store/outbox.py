@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, literal_column, select
+from sqlalchemy import Connection, bindparam, func, literal_column, or_, select
 
 from kit.model import Consent, Conversion, DeliveryState, Identifiers
 from kit.store.people import newest_consents
@@ -29,6 +29,13 @@ class Claim:
     owner: str
     lease: timedelta
     now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Takeover(Claim):
+    """A worker asks for what others hold and cannot send any more: past its lease, or of an owner proven dead."""
+
+    dead: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,8 +198,18 @@ def _claimed(row: Any, *, token: str, until: datetime, decided: dict[str, Consen
     )
 
 
-def claim_lapsed(connection: Connection, asked: Sequence[Claim]) -> Sequence[list[Claimed]]:
-    """Lease what another worker held past its time. The caller decides what became of an attempt left open."""
+def owners(connection: Connection, destinations: Sequence[str]) -> Sequence[set[str]]:
+    """Return who holds claims of each destination."""
+    held = select(deliveries.c.destination, deliveries.c.owner).where(_IS_CLAIMED).distinct()
+    rows = connection.execute(held).all()
+    return [{row.owner for row in rows if row.destination == name} for name in destinations]
+
+
+def claim_lapsed(connection: Connection, asked: Sequence[Takeover]) -> Sequence[list[Claimed]]:
+    """Lease what a dead worker holds, and what any worker held past its time.
+
+    The caller decides what became of an attempt that was left open.
+    """
     answers = []
     for one in asked:
         lapsed = (
@@ -200,7 +217,7 @@ def claim_lapsed(connection: Connection, asked: Sequence[Claim]) -> Sequence[lis
             .where(
                 deliveries.c.destination == one.destination,
                 _IS_CLAIMED,
-                deliveries.c.lease_until < milliseconds(one.now),
+                or_(deliveries.c.lease_until < milliseconds(one.now), deliveries.c.owner.in_(one.dead)),
             )
             .limit(one.limit)
             .with_for_update(skip_locked=True)
