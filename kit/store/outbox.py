@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, literal_column, or_, select
+from sqlalchemy import Connection, bindparam, exists, func, literal_column, or_, select
 
 from kit.model import Consent, Conversion, DeliveryState, Identifiers
 from kit.store.people import newest_consents
@@ -18,6 +18,16 @@ _IS_PENDING = deliveries.c.state == literal_column("'pending'")
 _IS_CLAIMED = deliveries.c.state == literal_column("'claimed'")
 
 OPEN = "open"
+
+_earlier, _earlier_event = deliveries.alias("earlier"), events.alias("earlier_event")
+#: A refund or cancellation never overtakes its purchase: an order's events go to one destination in their order.
+_WAITS = exists().where(
+    _earlier_event.c.order_id == events.c.order_id,
+    _earlier_event.c.id < events.c.id,
+    _earlier.c.event == _earlier_event.c.id,
+    _earlier.c.destination == deliveries.c.destination,
+    _earlier.c.state.in_([literal_column("'pending'"), literal_column("'claimed'")]),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,10 +136,11 @@ def _claim(connection: Connection, asked: Claim) -> list[Claimed]:
         return []
     due = (
         select(deliveries.c.id)
-        .where(deliveries.c.destination == asked.destination, _IS_PENDING, deliveries.c.due_at <= now)
+        .join(events, events.c.id == deliveries.c.event)
+        .where(deliveries.c.destination == asked.destination, _IS_PENDING, deliveries.c.due_at <= now, ~_WAITS)
         .order_by(deliveries.c.due_at, deliveries.c.id)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, of=deliveries)
     )
     ids = list(connection.scalars(due))
     if not ids:

@@ -395,6 +395,24 @@ async def test_a_claim_of_a_worker_that_vanished_lapses_and_is_taken_over(tmp_pa
         assert (found["claimed"].attempts, found["opened"].attempts) == (0, 1)
 
 
+async def test_a_refund_never_overtakes_its_purchase(tmp_path: Path) -> None:
+    """While the purchase waits for a retry, its refund waits with it; then both go, in their order (I11)."""
+    async with world(tmp_path, Rokt) as it:
+        it.sandbox.rokt.answers(503)
+        await it.order("order-1")
+        await it.drain()
+        await it.order("order-1", name="refund", value="-19.90")
+        await it.order("order-2")
+
+        await it.drain()
+        assert it.sandbox.rokt.orders == {"order-2": 1}
+        it.clock.passes(timedelta(seconds=5))
+        await it.drain()
+
+        sent = [(event["eventType"]) for request in it.sandbox.rokt.requests for event in request.accepted]
+        assert sent == ["conversion", "conversion", "refund"]
+
+
 async def test_two_workers_never_send_one_delivery_twice(tmp_path: Path) -> None:
     """Forty orders, two workers at once: every order once."""
     async with world(tmp_path, Rockerbox) as it:
