@@ -9,14 +9,28 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TypeVar
 
 from kit import settings
 from kit.errors import ConfigurationError, KitError
 from kit.kit import Kit
 from kit.model import DeliveryState
 from kit.store import Store
-from kit.store.overview import Replay, Standing, Told, replay, standings, told
+from kit.store.outbox import STOPPED, Gate
+from kit.store.overview import (
+    Pause,
+    Replay,
+    Resolve,
+    Standing,
+    Told,
+    pause,
+    replay,
+    resolve,
+    resume,
+    standings,
+    told,
+)
+from kit.store.writer import Verb
 
 try:
     import typer
@@ -24,6 +38,9 @@ try:
     from rich.table import Table
 except ImportError:  # pragma: no cover - shown where the extra is missing
     sys.exit("the kit command needs its extra: pip install 'attribution-kit[cli]'")
+
+_Argument = TypeVar("_Argument")
+_Result = TypeVar("_Result")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console()
@@ -85,9 +102,7 @@ def status(store: StoreOption = None, as_json: JsonOption = False) -> None:
         for place, ((state, reason), number) in enumerate(sorted(one.counts.items(), key=str)):
             name = one.destination if place == 0 else ""
             oldest = _age(one.oldest_pending) if state == DeliveryState.PENDING else ""
-            held = (
-                f"{one.gate.state} until {_clock(one.gate.until)}: {one.gate.reason}" if one.gate and not place else ""
-            )
+            held = _held(one.gate) if one.gate and place == 0 else ""
             table.add_row(name, f"{state} ({reason})" if reason else state, str(number), oldest, held)
     console.print(table)
 
@@ -124,13 +139,47 @@ def replay_command(
     asked = Replay(
         order_id=order, destination=destination, state=DeliveryState(state), reason=reason, now=datetime.now(UTC)
     )
-    opened = _store(store)
-    number = opened.write_sync(replay, asked)
-    opened.close()
+    number = _written(store, replay, asked)
     if as_json:
         _print_json({"replayed": number})
     else:
         console.print(f"{number} {'delivery is' if number == 1 else 'deliveries are'} pending again")
+
+
+@app.command()
+def hold(
+    order: Annotated[str, typer.Argument(help="The order whose delivery is held.")],
+    destination: Annotated[str, typer.Argument(help="The destination that holds it.")],
+    delivered: Annotated[
+        bool, typer.Option("--delivered/--resend", help="The vendor has it, or it may be sent again.")
+    ],
+    store: StoreOption = None,
+) -> None:
+    """Decide about a delivery whose outcome is unknown, after asking the vendor."""
+    asked = Resolve(order_id=order, destination=destination, delivered=delivered, now=datetime.now(UTC))
+    if not _written(store, resolve, asked):
+        _fail(f"nothing of order {order!r} is held at {destination}")
+    console.print("it counts as delivered" if delivered else "it is pending again")
+
+
+@app.command(name="pause")
+def pause_command(
+    destination: Annotated[str, typer.Argument(help="The destination's name.")],
+    reason: Annotated[str, typer.Option(help="Shown by `kit status`.")] = "by operator",
+    store: StoreOption = None,
+) -> None:
+    """Send nothing more to a destination until `kit resume`. Orders are still accepted and wait."""
+    _written(store, pause, Pause(destination=destination, reason=reason, now=datetime.now(UTC)))
+    console.print(f"{destination} is paused; `kit resume {destination}` lets it go on")
+
+
+@app.command(name="resume")
+def resume_command(
+    destination: Annotated[str, typer.Argument(help="The destination's name.")], store: StoreOption = None
+) -> None:
+    """Let a destination go on, whoever or whatever held it back."""
+    was = _written(store, resume, destination)
+    console.print(f"{destination} goes on" if was else f"{destination} was not held back")
 
 
 @app.command()
@@ -177,6 +226,14 @@ def _kit(app: str | None) -> Kit:
     if not isinstance(found, Kit):
         raise ConfigurationError("--app", f"is a {type(found).__name__}, not a Kit")
     return found
+
+
+def _written(url: str | None, verb: Verb[_Argument, _Result], argument: _Argument) -> _Result:
+    opened = _store(url)
+    try:
+        return opened.write_sync(verb, argument)
+    finally:
+        opened.close()
 
 
 def _store(url: str | None) -> Store:
@@ -249,6 +306,11 @@ def _age(moment: datetime | None) -> str:
         if seconds >= size:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"
+
+
+def _held(gate: Gate) -> str:
+    until = "" if gate.state == STOPPED else f" until {_clock(gate.until)}"
+    return f"{gate.state}{until}: {gate.reason}"
 
 
 def _clock(moment: datetime) -> str:

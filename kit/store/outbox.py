@@ -19,6 +19,10 @@ _IS_CLAIMED = deliveries.c.state == literal_column("'claimed'")
 
 OPEN = "open"
 
+#: The gate that an operator closed, which no answer of a vendor opens or moves: until the year 9999.
+STOPPED = "stopped"
+FOR_EVER = 253_402_300_799_000
+
 _earlier, _earlier_event = deliveries.alias("earlier"), events.alias("earlier_event")
 #: A refund or cancellation never overtakes its purchase: an order's events go to one destination in their order.
 _WAITS = exists().where(
@@ -343,6 +347,11 @@ def _settle_statement() -> Any:
 
 
 def _set_gate(connection: Connection, one: Closing) -> None:
+    if one.gate is None and not one.opens_gate:
+        return
+    state = connection.scalar(select(gates.c.state).where(gates.c.destination == one.destination))
+    if state == STOPPED:
+        return
     if one.gate is not None:
         row = {
             "destination": one.destination,
@@ -352,7 +361,7 @@ def _set_gate(connection: Connection, one: Closing) -> None:
             "reason": one.gate.reason,
         }
         upsert(connection, gates, [row], key="destination")
-    elif one.opens_gate:
+    elif state is not None:
         connection.execute(gates.delete().where(gates.c.destination == one.destination))
 
 

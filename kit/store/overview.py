@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, func, literal_column, select
 
 from kit.model import Consent, DeliveryState, Identifiers
-from kit.store.outbox import Gate
-from kit.store.rows import conversion_of, identifiers_of, milliseconds, moment
+from kit.store.outbox import FOR_EVER, STOPPED, Gate
+from kit.store.rows import conversion_of, identifiers_of, milliseconds, moment, upsert
 from kit.store.tables import deliveries, events, gates
 
 
@@ -82,6 +82,67 @@ def replay(connection: Connection, asked: Sequence[Replay]) -> Sequence[int]:
         )
         answers.append(result.rowcount)
     return answers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolve:
+    """An operator knows what became of a held delivery: the vendor has it (`delivered`), or it may be sent again."""
+
+    order_id: str
+    destination: str
+    delivered: bool
+    now: datetime
+
+
+def resolve(connection: Connection, asked: Sequence[Resolve]) -> Sequence[int]:
+    """End what is held of an order at one destination; answers how many."""
+    answers = []
+    for one in asked:
+        ended = {
+            "state": DeliveryState.DELIVERED if one.delivered else DeliveryState.PENDING,
+            "reason": "by operator" if one.delivered else None,
+            "due_at": milliseconds(one.now),
+            "settled_at": milliseconds(one.now) if one.delivered else None,
+        }
+        result = connection.execute(
+            deliveries.update()
+            .where(
+                deliveries.c.state == DeliveryState.HELD,
+                deliveries.c.destination == one.destination,
+                deliveries.c.event.in_(select(events.c.id).where(events.c.order_id == one.order_id)),
+            )
+            .values(**ended)
+        )
+        answers.append(result.rowcount)
+    return answers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """An operator holds a destination back until `resume`."""
+
+    destination: str
+    reason: str
+    now: datetime
+
+
+def pause(connection: Connection, asked: Sequence[Pause]) -> Sequence[None]:
+    """Close the gate; what is under way ends, nothing more is claimed, nothing is lost."""
+    for one in asked:
+        row = {
+            "destination": one.destination,
+            "state": STOPPED,
+            "until": FOR_EVER,
+            "since": milliseconds(one.now),
+            "reason": one.reason,
+        }
+        upsert(connection, gates, [row], key="destination")
+    return [None] * len(asked)
+
+
+def resume(connection: Connection, destinations: Sequence[str]) -> Sequence[bool]:
+    """Open the gate, whatever closed it; answers whether there was one."""
+    return [connection.execute(gates.delete().where(gates.c.destination == name)).rowcount > 0 for name in destinations]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

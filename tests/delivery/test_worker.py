@@ -17,7 +17,19 @@ from kit.model import ClickId, Consent, DeliveryState, Identifiers, Mode, Visito
 from kit.sandbox import Sandbox
 from kit.store import people
 from kit.store.outbox import Claim, Opening, claim, open_attempts
-from kit.store.overview import Replay, Standing, Told, replay, standings, told
+from kit.store.overview import (
+    Pause,
+    Replay,
+    Resolve,
+    Standing,
+    Told,
+    pause,
+    replay,
+    resolve,
+    resume,
+    standings,
+    told,
+)
 from tests.support import FPC, NOON, FrozenClock, adroll, make_kit, rockerbox, rokt
 
 VISITOR = VisitorId("v" * 22)
@@ -411,6 +423,40 @@ async def test_a_refund_never_overtakes_its_purchase(tmp_path: Path) -> None:
 
         sent = [(event["eventType"]) for request in it.sandbox.rokt.requests for event in request.accepted]
         assert sent == ["conversion", "conversion", "refund"]
+
+
+async def test_an_operator_stops_a_destination_and_lets_it_go_on(tmp_path: Path) -> None:
+    """Orders are accepted and wait; no answer of the vendor's opens that gate, only the operator does."""
+    async with world(tmp_path, Rokt, Rockerbox) as it:
+        await it.kit.store.write(pause, Pause(destination="rokt", reason="a new account", now=it.clock()))
+        await it.order()
+
+        await it.drain()
+        it.clock.passes(timedelta(days=1))
+        await it.drain()
+        assert (it.sandbox.rokt.counted, it.sandbox.rockerbox.counted) == (0, 1)
+
+        assert await it.kit.store.write(resume, "rokt") is True
+        await it.drain()
+        assert it.sandbox.rokt.counted == 1
+
+
+@pytest.mark.parametrize(("delivered", "counted"), [(True, 1), (False, 2)])
+async def test_a_person_decides_about_what_is_held(tmp_path: Path, delivered: bool, counted: int) -> None:
+    """Marked delivered it is never sent; marked to resend it is sent once more, with the same bytes."""
+    async with world(tmp_path, AdRoll) as it:
+        it.sandbox.adroll.answers(reset="after")
+        await it.order()
+        await it.drain()
+        asked = Resolve(order_id="order-1", destination="adroll", delivered=delivered, now=it.clock())
+
+        numbers = [await it.kit.store.write(resolve, asked) for _ in range(2)]
+        await it.drain()
+
+        assert numbers == [1, 0]
+        assert it.sandbox.adroll.counted == counted
+        assert [row.state for row in await it.rows()] == ["delivered"]
+        assert len({request.body for request in it.sandbox.adroll.requests}) == 1
 
 
 async def test_two_workers_never_send_one_delivery_twice(tmp_path: Path) -> None:
