@@ -1,6 +1,6 @@
 """What a request carries: click ids, AdRoll's cookie, the visitor cookie, the client's address."""
 
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from typing import Any
 
 from kit.capture.due import removal_line as removal_line
@@ -11,13 +11,19 @@ from kit.capture.rules import Faults as Faults
 from kit.capture.state import STATE as STATE
 from kit.capture.state import Capture as Capture
 from kit.capture.state import Collected as Collected
+from kit.capture.state import Shared as Shared
 from kit.model import Visit, Visitor
 
 
 def capture_of(request: object) -> Capture | None:
     """Return the request's state, or None when no middleware saw it. Takes a request with `.scope`, or the scope."""
-    scope = request if isinstance(request, Mapping) else getattr(request, "scope", None)
-    state: Any = scope.get(STATE) if isinstance(scope, Mapping) else None
+    scope = request if isinstance(request, MutableMapping) else getattr(request, "scope", None)
+    if not isinstance(scope, MutableMapping):
+        return None
+    state: Any = scope.get(STATE)
+    if isinstance(state, Shared):
+        # A late reader; the next one finds the same visitor. It holds a copy of the scope, so the two are no circle.
+        scope[STATE] = state = state.capture(scope)
     return state if isinstance(state, Capture) else None
 
 

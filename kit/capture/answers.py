@@ -29,9 +29,9 @@ def room(method: str, status: int, headers: Sequence[Header]) -> Room:
             control.append(value)
         elif name == b"expires":
             expires = True
-        elif (name in _CDN or name.endswith(b"-cache-control")) and not _shut(value):
-            return Room.NONE
-        elif name in _CDN or name.endswith(b"-cache-control"):
+        elif name.endswith(b"-cache-control") or name in _CDN:
+            if not _shut(value):
+                return Room.NONE
             # A CDN that is told not to keep it says nothing about the caches behind it.
             expires = True
     if not control:

@@ -50,8 +50,8 @@ def first_valid(cookies: bytes) -> FirstPartyCookie | None:
 
 def mint(now: float) -> FirstPartyCookie:
     """Return a new one: 32 hex digits, a hyphen, epoch milliseconds in 13 digits."""
-    kept = b"%b-%d" % (secrets.token_bytes(16).hex().encode("ascii"), now * 1000)
-    return FirstPartyCookie(kept, kept.decode("ascii"))
+    value = f"{secrets.token_hex(16)}-{int(now * 1000)}"
+    return FirstPartyCookie(value.encode("ascii"), value)
 
 
 def _with_epoch(value: bytes) -> bytes:

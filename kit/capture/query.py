@@ -18,6 +18,8 @@ MOST_PAIRS = 100
 LONGEST_RAW = 3_072
 
 UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "utm_id")
+_UTM_NAMES = {name.encode(): name for name in UTM}
+_LONGEST_UTM = len("utm_campaign=") + LONGEST_RAW
 
 # Printable ASCII without space, quotes, comma, semicolon, backslash, angle brackets; and without the braces of a
 # macro that the ad platform left unexpanded, such as `{rokt.rclid|}`.
@@ -56,13 +58,40 @@ def watched(click_params: Iterable[tuple[str, str]]) -> dict[bytes, Watched]:
 
 def read(query: bytes, table: Mapping[bytes, Watched]) -> Arrival | None:
     """Return what this query carries of the watched parameters, or None: the common case, and nearly free."""
-    found: list[tuple[Watched, bytes, bytes]] = []
+    clicks: dict[str, str] = {}
+    ranks: dict[str, int] = {}
+    utm: dict[str, str] = {}
+    pairs: list[bytes] = []
     for pair in pairs_of(query):
+        if pair.startswith(b"utm_"):
+            campaign = _campaign(pair) if len(pair) <= _LONGEST_UTM else None
+            if campaign is not None and campaign[0] not in utm:
+                utm[campaign[0]] = campaign[1]
+                pairs.append(pair)
+            continue
         name, _, raw = pair.partition(b"=")
+        seen = table.get(name)
         # Three bytes may stand for one; a longer value cannot be valid and is not decoded.
-        if name in table and 0 < len(raw) <= LONGEST_RAW:
-            found.append((table[name], unquote_to_bytes(raw) if b"%" in raw else raw, pair))
-    return arrival(found) if found else None
+        if seen is None or not raw or len(raw) > LONGEST_RAW:
+            continue
+        _, vendor, rank, read_value = seen
+        if vendor is not None and (vendor not in ranks or rank < ranks[vendor]):
+            value = read_value(unquote_to_bytes(raw) if b"%" in raw else raw)
+            if value is not None:
+                clicks[vendor], ranks[vendor] = value, rank
+                pairs.append(pair)
+    return Arrival(clicks, utm, pairs) if pairs else None
+
+
+# Campaigns are few and their visitors many.
+@lru_cache(maxsize=1024)
+def _campaign(pair: bytes) -> tuple[str, str] | None:
+    """Return a utm pair's name and text, or None when it is none."""
+    name, _, raw = pair.partition(b"=")
+    if name not in _UTM_NAMES or not 0 < len(raw) <= LONGEST_RAW:
+        return None
+    text = utm_text(unquote_to_bytes(raw))
+    return (_UTM_NAMES[name], text) if text is not None else None
 
 
 def pairs_of(query: bytes) -> list[bytes]:
@@ -112,8 +141,6 @@ def rokt_click(value: bytes) -> str | None:
     return value.decode("ascii") if _ROKT(value) else None
 
 
-# Campaigns are few and their visitors many.
-@lru_cache(maxsize=1024)
 def utm_text(value: bytes) -> str | None:
     """Return printable text of at most 256 characters, or None; an unexpanded macro is none."""
     try:

@@ -1,7 +1,7 @@
 """What one request says, read when somebody asks and then remembered: consent, cookies, click ids, address, URLs."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from enum import Enum
 from typing import Any, NamedTuple
 
 from kit.capture import client_ip, first_party_cookie, query, urls, visitor_cookie
@@ -22,6 +22,12 @@ class Known(NamedTuple):
     touch: Touchpoint | None
 
 
+class Removed(Enum):
+    """Stands where a replaced visitor would, when consent allows none."""
+
+    VISITOR = "visitor"
+
+
 class Reading:
     """One request's facts. `at` is the time of the request in whole seconds, as the cookie keeps it."""
 
@@ -35,6 +41,7 @@ class Reading:
         "headers",
         "host",
         "now",
+        "replaced",
         "rules",
         "scope",
     )
@@ -46,9 +53,12 @@ class Reading:
         if len(self.headers) != len(scope["headers"]):
             self.headers[b"cookie"] = joined(scope["headers"], b"cookie", b"; ")
             self.headers[b"x-forwarded-for"] = joined(scope["headers"], b"x-forwarded-for", b",")
+            self.headers[b"sec-gpc"] = joined(scope["headers"], b"sec-gpc", b",")
         self.host = self.headers.get(b"host", b"")
         self.now = int(rules.seconds())
-        self.at = datetime.fromtimestamp(self.now, UTC)
+        self.at = visitor_cookie.moment(self.now)
+        #: The new visitor that this answer makes of the browser, whoever it was.
+        self.replaced: VisitorCookie | Removed | None = None
         self._arrival: Arrival | bool | None = arrival
         self._consent: Consent | None = None
         self._may_set: bool | None = None
@@ -61,7 +71,7 @@ class Reading:
 
     def consent(self) -> Consent:
         if self._consent is None:
-            self._consent = self.rules.consent.decide(self.scope, now=self.at)
+            self._consent = self.rules.consent.decide(self.scope, now=self.at, headers=self.headers)
         return self._consent
 
     def may_keep(self) -> bool:
@@ -96,11 +106,16 @@ class Reading:
     def stored(self) -> VisitorCookie | None:
         """Return the visitor cookie: the first of this name that verifies."""
         if self._stored is None:
-            rules = self.rules
-            tokens = values_of(self.cookies, rules.cookie_needle)
-            opened = (visitor_cookie.opened(token, rules.signature) for token in tokens)
-            self._stored = next((cookie for cookie in opened if cookie is not None), False)
+            self._stored = self._open() or False
         return self._stored if isinstance(self._stored, VisitorCookie) else None
+
+    def _open(self) -> VisitorCookie | None:
+        needle, signature = self.rules.cookie_needle, self.rules.signature
+        for token in values_of(self.cookies, needle) if self.cookies else ():
+            cookie = visitor_cookie.opened(token, signature)
+            if cookie is not None:
+                return cookie
+        return None
 
     def known(self) -> Known | None:
         """Return the visitor with what this landing adds, minted where a cookie may be set; None without consent."""
@@ -109,11 +124,9 @@ class Reading:
         return self._known if isinstance(self._known, Known) else None
 
     def _find(self) -> Known | None:
-        if not self.may_keep():
-            return None
-        stored, may_set = self.stored(), self.may_set()
-        if not may_set:
-            return Known(stored, True, None) if stored is not None else None
+        stored = self.stored()
+        if not self.may_set():
+            return Known(stored, True, None) if stored is not None and self.may_keep() else None
         cookie = stored or visitor_cookie.mint(self.now)
         arrival = self.arrival()
         touch = visitor_cookie.touched(cookie, arrival, self.at, self.place) if arrival is not None else None
@@ -134,7 +147,7 @@ class Reading:
         return known.cookie.visitor() if known is not None else None
 
     def first_party_cookie(self) -> FirstPartyCookie | None:
-        return first_party_cookie.first_valid(self.cookies)
+        return first_party_cookie.first_valid(self.cookies) if self.cookies else None
 
     def visitor_attributes(self) -> bytes | None:
         return visitor_attributes(self.host, self.rules.cookie_domain, self.rules.insecure_cookies)

@@ -9,6 +9,7 @@ from ipaddress import ip_network
 from typing import Any, Protocol
 
 from kit.capture.client_ip import Network
+from kit.capture.freshness import Freshness
 from kit.capture.hosts import registrable_domain
 from kit.capture.query import Watched, watched
 from kit.capture.signature import Signature
@@ -32,7 +33,7 @@ _log = logging.getLogger("kit")
 class Consents(Protocol):
     """What capture asks about consent; `kit.consent.ConsentPolicy` is the one that Kit passes."""
 
-    def decide(self, scope: Scope, *, now: datetime) -> Consent: ...
+    def decide(self, scope: Scope, *, now: datetime, headers: Mapping[bytes, bytes] | None = None) -> Consent: ...
 
     def may_keep(self, consent: Consent) -> bool: ...
 
@@ -74,11 +75,13 @@ class CaptureRules:
     watched: Mapping[bytes, Watched] = field(init=False, repr=False, compare=False)
     proxies: tuple[Network, ...] = field(init=False, repr=False)
     seconds: Callable[[], float] = field(init=False, repr=False, compare=False)
+    fresh: Freshness = field(init=False, repr=False, compare=False)
     _told: set[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         domain = _domain(self.cookie_domain)
         name = b"kit" if self.insecure_cookies else b"__Host-kit" if domain is None else b"__Secure-kit"
+        seconds = time.time if self.clock is utc_now else lambda: self.clock().timestamp()
         prepared: dict[str, object] = {
             "cookie_domain": domain,
             "cookie_name": name,
@@ -86,7 +89,8 @@ class CaptureRules:
             "signature": Signature(_keys(self.secret_keys), SALT),
             "watched": watched(self.click_params),
             "proxies": _networks(self.trusted_proxies),
-            "seconds": time.time if self.clock is utc_now else lambda: self.clock().timestamp(),
+            "seconds": seconds,
+            "fresh": Freshness(name + b"=", seconds),
             "_told": set(),
         }
         for key, value in prepared.items():

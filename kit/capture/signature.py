@@ -2,13 +2,15 @@
 
 import hashlib
 import hmac
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from collections.abc import Sequence
 
 from itsdangerous import Signer
 
 #: A SHA-256 in base64 without padding, and the dot before it.
 OVERHEAD = 44
+
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class Signature:
@@ -42,4 +44,4 @@ class Signature:
 def _signature(keyed: hmac.HMAC, payload: bytes) -> bytes:
     copy = keyed.copy()
     copy.update(payload)
-    return urlsafe_b64encode(copy.digest()).rstrip(b"=")
+    return b2a_base64(copy.digest(), newline=False).translate(_URL_SAFE, b"=")

@@ -1,18 +1,19 @@
 """Capture: one request's state in `scope["kit.visitor"]`. It answers for the visitor, and for the cookies due."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kit.capture import due, first_party_cookie, query, urls, visitor_cookie
 from kit.capture.answers import Header, Room, room
-from kit.capture.cookies import LONGEST_HEADER, joined
-from kit.capture.due import Due, Removed
-from kit.capture.first_party_cookie import FirstPartyCookie, well_formed_at
-from kit.capture.reading import Reading
+from kit.capture.cookies import joined
+from kit.capture.due import Due
+from kit.capture.first_party_cookie import FirstPartyCookie
+from kit.capture.freshness import Freshness
+from kit.capture.reading import Reading, Removed
 from kit.capture.rules import CaptureRules, Faults
-from kit.capture.visitor_cookie import DAY, SKEW, VisitorCookie
-from kit.model import Consent, Touchpoint, Visit, Visitor
+from kit.capture.visitor_cookie import VisitorCookie
+from kit.model import Consent, Touchpoint, Visit, Visitor, VisitorId
 
 STATE = "kit.visitor"
 
@@ -34,23 +35,30 @@ class Collected:
 class Capture:
     """The state of one request. Nothing is read before somebody asks, or a page turns out to owe a cookie."""
 
-    __slots__ = ("_reading", "_replaced", "faults", "rules", "scope")
+    __slots__ = ("facts", "scope", "shared")
 
-    def __init__(self, rules: CaptureRules, scope: Mapping[str, Any], faults: Faults) -> None:
-        self.rules = rules
+    def __init__(self, shared: "Shared", scope: Mapping[str, Any]) -> None:
+        self.shared = shared
         self.scope = scope
-        self.faults = faults
-        self._reading: Reading | None = None
-        self._replaced: VisitorCookie | Removed | None = None
+        self.facts: Reading | None = None
+
+    @property
+    def rules(self) -> CaptureRules:
+        return self.shared.rules
+
+    @property
+    def faults(self) -> Faults:
+        return self.shared.faults
 
     # ------------------------------------------------------------ for the page
 
     def visitor(self) -> Visitor | None:
         """Return the visitor: of the verified cookie, else the one minted on this page, whose cookie is about to be
         set. None without consent, for bots, and where no page is being opened."""
-        if self._replaced is not None:
-            return self._replaced.visitor() if isinstance(self._replaced, VisitorCookie) else None
-        return self.reading().visitor()
+        reading = self.reading()
+        if reading.replaced is not None:
+            return reading.replaced.visitor() if isinstance(reading.replaced, VisitorCookie) else None
+        return reading.visitor()
 
     def visit(self) -> Visit:
         """Return what this request shows.
@@ -84,9 +92,9 @@ class Capture:
         """
         reading = self.reading()
         if reading.may_keep() and reading.can_hold_cookies() and self.scope["type"] == "http":
-            self._replaced = visitor_cookie.mint(reading.now)
-            return self._replaced.visitor()
-        self._replaced = Removed.VISITOR
+            reading.replaced = visitor_cookie.mint(reading.now)
+            return reading.replaced.visitor()
+        reading.replaced = Removed.VISITOR
         return None
 
     def collect(
@@ -106,7 +114,7 @@ class Capture:
         reading = self.reading()
         if not reading.can_hold_cookies() or reading.is_bot() or not reading.may_keep():
             return None
-        cookie = self._replaced if isinstance(self._replaced, VisitorCookie) else reading.stored()
+        cookie = reading.replaced if isinstance(reading.replaced, VisitorCookie) else reading.stored()
         cookie = cookie or visitor_cookie.mint(reading.now)
         arrival = query.from_params(params, self.rules.watched)
         touch = visitor_cookie.touched(cookie, arrival, reading.at) if arrival is not None else None
@@ -128,73 +136,61 @@ class Capture:
     def settle(self) -> None:
         """Let go of the scope, and keep a copy for whoever still asks: the scope holds this state, and a circle of the
         two would have every request wait for the garbage collector."""
-        self.scope = scope = dict(self.scope)
-        scope.pop(STATE, None)
-        if self._reading is not None:
-            self._reading.scope = scope
+        self.scope = without_state(self.scope)
+        if self.facts is not None:
+            self.facts.scope = self.scope
 
     def owes_nothing(self) -> bool:
         """Return whether this answer surely needs no cookie: an ordinary page view, both cookies there and fresh.
 
         Nothing is verified or decoded for that; whoever looks at the visitor has it verified, and healed if need be.
         """
+        if self.facts is not None:
+            return False
         scope = self.scope
-        if self._replaced is not None:
-            return False
-        if scope["method"] != "GET":
-            return True
-        if self._reading is not None:
-            return False
-        rules = self.rules
-        text = scope["query_string"]
-        if text:
-            arrival = query.read(text, rules.watched)
+        if scope["query_string"]:
+            arrival = query.read(scope["query_string"], self.rules.watched)
             if arrival is not None:
-                self._reading = Reading(rules, scope, arrival)
+                self.facts = Reading(self.rules, scope, arrival)
                 return False
         # From the back: browsers and proxies write Cookie last or nearly so.
         for name, value in reversed(scope["headers"]):
             if name == b"cookie":
-                return _both_fresh(value, rules.cookie_needle, rules.seconds()) or _both_fresh(
-                    joined(scope["headers"], b"cookie", b"; "), rules.cookie_needle, rules.seconds()
-                )
-        return False
+                fresh = self.shared.fresh
+                if fresh.both(value) or fresh.both(joined(scope["headers"], b"cookie", b"; ")):
+                    return True
+                break
+        return bool(scope["method"] != "GET")
 
     def due(self, status: int, headers: Sequence[Header]) -> Due | None:
         """Return what this answer must set, or None: nothing is due, or the request or the answer does not allow it."""
         space = room(self.scope["method"], status, headers)
-        if space is Room.NONE:
-            return None
-        changes = due.changes(self.reading(), self._replaced)
-        return due.due(self.reading(), changes, space, headers) if changes is not None else None
+        return due.due(self.reading(), space, headers) if space is not Room.NONE else None
 
     def reading(self) -> Reading:
         """Return the request's facts, read once."""
-        if self._reading is None:
-            self._reading = Reading(self.rules, self.scope)
-        return self._reading
+        if self.facts is None:
+            self.facts = Reading(self.rules, self.scope)
+        return self.facts
 
 
-def _both_fresh(cookies: bytes, needle: bytes, now: float) -> bool:
-    """Return whether both cookies stand here well-formed and the visitor's is under a day old.
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all requests of one shop share. It stands in the scope of an answered one that nobody asked about."""
 
-    Every page view pays for this, so it is one flat pass. A doubt (a namesake such as `x__adroll_fpc`, that comes
-    first) is a no: then the thorough way decides.
-    """
-    at = cookies.find(needle, 0, LONGEST_HEADER)
-    if at < 0 or (at and cookies[at - 1] not in b"; "):
-        return False
-    at += len(needle) + 23
-    try:
-        issued = int(cookies[at : at + 10])
-    except ValueError:
-        return False
-    if not now - DAY < issued <= now + SKEW:
-        return False
-    at = cookies.find(b"__adroll_fpc=", 0, LONGEST_HEADER)
-    if at < 0 or (at and cookies[at - 1] not in b"; "):
-        return False
-    return well_formed_at(cookies, at + 13) is not None
+    rules: CaptureRules
+    faults: Faults
+    fresh: Freshness
+    record_touch: Callable[[VisitorId, Touchpoint, str | None, Consent], None]
+
+    def capture(self, scope: Mapping[str, Any]) -> Capture:
+        return Capture(self, without_state(scope))
+
+
+def without_state(scope: Mapping[str, Any]) -> dict[str, Any]:
+    copy = dict(scope)
+    copy.pop(STATE, None)
+    return copy
 
 
 def _placed(touch: Touchpoint | None, reading: Reading, url: str | None, referrer: str | None) -> Touchpoint | None:

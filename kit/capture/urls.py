@@ -20,11 +20,15 @@ def page_url(scope: Mapping[str, Any], host: bytes, pairs: Iterable[bytes]) -> s
 
     The Host header is a claim of the client's: it is checked for its form and used for nothing but this text.
     """
-    if host_name(host) is None:
-        return None
     path = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
-    origin = f"{scope.get('scheme', 'http')}://{host.decode('ascii')}"
-    return _assembled(origin, path.partition(b"?")[0], b"&".join(pairs))
+    page = _page(scope.get("scheme", "http"), host, path) if len(path) <= LONGEST_URL else None
+    return _with_query(page, b"&".join(pairs)) if page is not None else None
+
+
+# Advertisements lead to few pages.
+@lru_cache(maxsize=512)
+def _page(scheme: str, host: bytes, path: bytes) -> str | None:
+    return _assembled(f"{scheme}://{host.decode('ascii')}", path.partition(b"?")[0]) if host_name(host) else None
 
 
 def clean_url(url: str, allowed: Container[bytes]) -> str | None:
@@ -43,7 +47,8 @@ def clean_url(url: str, allowed: Container[bytes]) -> str | None:
         return None
     pairs = pairs_of(parts.query.encode("utf-8", "replace")) if parts.query and allowed else ()
     kept = b"&".join([pair for pair in pairs if pair.partition(b"=")[0] in allowed])
-    return _assembled(f"{parts.scheme}://{host}", parts.path.encode("utf-8", "replace"), kept)
+    page = _assembled(f"{parts.scheme}://{host}", parts.path.encode("utf-8", "replace"))
+    return _with_query(page, kept) if page is not None else None
 
 
 # Browsers send no more than the origin across sites by default, so few values are most of them.
@@ -53,10 +58,12 @@ def clean_referrer(referrer: bytes) -> str | None:
     return clean_url(referrer.decode("latin-1"), ())
 
 
-def _assembled(origin: str, path: bytes, query: bytes) -> str | None:
+def _assembled(origin: str, path: bytes) -> str | None:
     url = origin + (path.decode("ascii") if _PLAIN(path) else quote(path, safe="/%:@!$&()*+,;=~-._"))
-    if len(url) > LONGEST_URL:
-        return None
+    return url if len(url) <= LONGEST_URL else None
+
+
+def _with_query(url: str, query: bytes) -> str:
     if not query:
         return url
     # A cut through a click id would make another one of it: the query stands whole or not at all.

@@ -31,7 +31,7 @@ DAY = 86_400
 SKEW = 300
 
 _VERSION = "1"
-_ISSUED = slice(23, 33)
+ISSUED = slice(23, 33)
 _BORN = slice(33, 43)
 _HEAD = 43
 _ID = re.compile(r"[A-Za-z0-9_-]{22}").fullmatch
@@ -64,11 +64,18 @@ class VisitorCookie(NamedTuple):
     def visitor(self) -> Visitor:
         return Visitor(
             id=self.id,
-            issued_at=datetime.fromtimestamp(self.issued_at, UTC),
+            issued_at=moment(self.issued_at),
             first_touch=self.first,
             last_touch=self.last,
             click_ids=self.clicks,
         )
+
+
+# Requests of the same second share it: to make one costs as much as to sign.
+@lru_cache(maxsize=256)
+def moment(seconds: int) -> datetime:
+    """Return this epoch second as an aware datetime."""
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def mint(now: int) -> VisitorCookie:
@@ -109,14 +116,6 @@ def with_touch(cookie: VisitorCookie, touch: Touchpoint) -> VisitorCookie:
     return VisitorCookie(cookie.id, cookie.issued_at, cookie.born_at, clicks, cookie.first or touch, touch)
 
 
-def issued_at(value: bytes, start: int = 0) -> int:
-    """Return the issue time that the value starting here claims, unverified; 0 when there is none."""
-    try:
-        return int(value[start + 23 : start + 33])
-    except ValueError:
-        return 0
-
-
 def is_due(issued: int, now: float) -> bool:
     """Return whether a cookie of this issue time is to be issued again: a day old, or from the future."""
     return not now - DAY < issued <= now + SKEW
@@ -125,7 +124,7 @@ def is_due(issued: int, now: float) -> bool:
 def token(cookie: VisitorCookie, signature: Signature, *, now: int) -> bytes:
     """Return the signed value, issued now, at most `LONGEST` bytes: what matters most, then what else fits."""
     head = f"{_VERSION}{cookie.id}{now:010d}{cookie.born_at:010d}"
-    records = list(_records(cookie))
+    records = _records(cookie)
     text = head + "".join(records)
     if len(text) > LONGEST - OVERHEAD:
         text = _fitting(head, records)
@@ -156,35 +155,32 @@ def _fitting(head: str, records: Iterable[str]) -> str:
     return head
 
 
-def _records(cookie: VisitorCookie) -> Iterator[str]:
-    """Yield the cookie's records, the one to keep first first; of the other vendors the newest click first."""
+def _records(cookie: VisitorCookie) -> list[str]:
+    """Return the cookie's records, the one to keep first first; of the other vendors the newest click first."""
     newest = {click.vendor: click for click in cookie.clicks}
-    others = newest.copy()
-    for vendor in _FIRST_KEPT:
-        if vendor in others:
-            yield "!c" + _click_text(others.pop(vendor), "*")
     first, last = cookie.first, cookie.last
+    # Those of a first landing are all of one time.
+    clicks = cookie.clicks if first is last else sorted(cookie.clicks, key=_CLICKED_AT, reverse=True)
+    texts = {click.vendor: "!c" + _click_text(click, "*") for click in clicks}
+    records = [texts.pop(vendor) for vendor in _FIRST_KEPT if vendor in texts]
     if last is not None:
-        yield "!l" + _touch_text(last, newest)
+        records.append("!l" + _touch_text(last, newest))
     if first is not None:
-        yield "!f" if first is last or first == last else "!f" + _touch_text(first, newest)
-    for click in sorted(others.values(), key=_CLICKED_AT, reverse=True) if len(others) > 1 else others.values():
-        yield "!c" + _click_text(click, "*")
+        records.append("!f" if first is last or first == last else "!f" + _touch_text(first, newest))
+    return records + list(texts.values())
 
 
 def _touch_text(touch: Touchpoint, newest: dict[str, ClickId]) -> str:
-    clicks = [
-        _name(click.vendor)
-        if newest.get(click.vendor) is click or newest.get(click.vendor) == click
-        else _click_text(click, "$")
-        for click in touch.click_ids
-    ]
-    utm = [_utm(name, value) for name, value in touch.utm.items()]
-    return f"{_seconds(touch.at)}*{'|'.join(clicks)}*{'|'.join(utm)}"
+    clicks = []
+    for click in touch.click_ids:
+        known = newest.get(click.vendor)
+        clicks.append(_name(click.vendor) if known is click or known == click else _click_text(click, "$"))
+    return f"{_seconds(touch.at)}*{'|'.join(clicks)}*{_utm_text(tuple(touch.utm.items()))}"
 
 
 def _click_text(click: ClickId, by: str) -> str:
-    return f"{_name(click.vendor)}{by}{_quoted(click.value)}{by}{_seconds(click.clicked_at)}"
+    value = click.value
+    return f"{_name(click.vendor)}{by}{value if _SAFE(value) else _quoted(value)}{by}{_seconds(click.clicked_at)}"
 
 
 def _quoted(text: str) -> str:
@@ -196,16 +192,17 @@ _name = lru_cache(maxsize=64)(_quoted)
 
 # Campaigns are few and their visitors many.
 @lru_cache(maxsize=1024)
-def _utm(name: str, value: str) -> str:
-    return _UTM_LETTERS[name] + _quoted(value)
+def _utm_text(utm: tuple[tuple[str, str], ...]) -> str:
+    return "|".join([_UTM_LETTERS[name] + _quoted(value) for name, value in utm])
 
 
+@lru_cache(maxsize=256)
 def _seconds(at: datetime) -> int:
     return int(at.timestamp())
 
 
 def _time(text: str) -> datetime:
-    return datetime.fromtimestamp(int(text), UTC)
+    return moment(int(text))
 
 
 def _decoded(text: str) -> VisitorCookie:
@@ -219,7 +216,7 @@ def _decoded(text: str) -> VisitorCookie:
             touches[record[0]] = _touch_of(record[1:], clicks) if len(record) > 1 else touches["l"]
     visitor_id = VisitorId(text[1:23])
     return VisitorCookie(
-        visitor_id, int(text[_ISSUED]), int(text[_BORN]), tuple(clicks.values()), touches["f"], touches["l"]
+        visitor_id, int(text[ISSUED]), int(text[_BORN]), tuple(clicks.values()), touches["f"], touches["l"]
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
-from kit.capture import STATE, Capture, CaptureRules, Faults
+from kit.capture import STATE, Capture, CaptureRules, Faults, Shared
 from kit.model import Consent, Touchpoint, VisitorId
 
 Scope = MutableMapping[str, Any]
@@ -40,38 +40,34 @@ class CaptureMiddleware:
 
     def __init__(self, app: App, *, kit: CaptureKit) -> None:
         self.app = app
-        self.kit = kit
-        self.rules = kit.rules
+        self.shared = Shared(kit.rules, kit.faults, kit.rules.fresh, kit.record_touch)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         # Mounted twice, the outer one does it all.
         if (kind != "http" and kind != "websocket") or STATE in scope:
             return await self.app(scope, receive, send)
-        try:
-            scope[STATE] = capture = _Answering(self.rules, scope, self.kit, send)
-        except Exception:  # noqa: BLE001 - the page must stay as it was
-            self.kit.faults.count("capture.request")
-            return await self.app(scope, receive, send)
+        scope[STATE] = capture = _Answering(self.shared, scope, send)
         try:
             await self.app(scope, receive, capture.send if kind == "http" else send)
         finally:
-            capture.settle()
+            # The scope holds the state and the state the scope: such a circle would wait for the garbage collector.
+            if capture.facts is None:
+                scope[STATE] = self.shared
+            else:
+                capture.settle()
 
 
 class _Answering(Capture):
     """A request's state together with the `send` that its answer goes out by: one object a request."""
 
-    __slots__ = ("_forward", "_kit")
+    __slots__ = ("_forward",)
 
-    def __init__(self, rules: CaptureRules, scope: Scope, kit: CaptureKit, forward: Send) -> None:
+    def __init__(self, shared: Shared, scope: Scope, forward: Send) -> None:
         # Capture's own fields, without the call upwards: this is what every page view pays.
-        self.rules = rules
+        self.shared = shared
         self.scope = scope
-        self.faults = kit.faults
-        self._reading = None
-        self._replaced = None
-        self._kit = kit
+        self.facts = None
         self._forward = forward
 
     # No coroutine of its own: a body message passes at the price of one comparison.
@@ -90,8 +86,6 @@ class _Answering(Capture):
         due = self.due(message["status"], headers) if isinstance(headers, (list, tuple)) else None
         if due is None:
             return message
-        answered = {**message, "headers": [*headers, *due.headers]}
-        touch = due.touch
-        if touch is not None:
-            self._kit.record_touch(touch.visitor_id, touch.touchpoint, touch.first_party_cookie, touch.consent)
-        return answered
+        if due.touch is not None:
+            self.shared.record_touch(*due.touch)
+        return {**message, "headers": [*headers, *due.headers]}

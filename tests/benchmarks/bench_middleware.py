@@ -3,7 +3,10 @@
     python -m tests.benchmarks.bench_middleware [--rounds 11] [--requests 4000] [--json FILE]
 
     page      an ordinary page view: both cookies there and fresh, 6 cookies of about 330 bytes, 14 headers
-    landing   arrives with a click id and no cookie; both cookies are set
+    landing   opens a page with adct, fbclid and three utm parameters, and no cookie at all; both cookies are set
+
+"ours" keeps until a no (consent="opt_out"); "ours, opt_in" asks first, and finds its consent cookie: one more cookie on
+the page, the only one on the landing.
 
 The app is driven directly, with no server. Variants take turns; every figure is a median of rounds, and the garbage
 collector is off while the clock runs. Each variant first has to show that it does its work.
@@ -33,8 +36,9 @@ from starlette.routing import Route
 
 from kit.capture import CaptureRules, first_party_cookie, visitor_cookie
 from kit.capture.query import Arrival
-from kit.consent import ConsentPolicy
+from kit.consent import ConsentPolicy, ConsentRule
 from kit.web.middleware import CaptureMiddleware
+from tests.benchmarks.table import Row, show
 
 try:
     import uvloop
@@ -54,15 +58,26 @@ OTHER_COOKIES = (
     "_ga=GA1.2.1234567890.1700000000; _gid=GA1.2.987654321.1763700000; "
     "_fbp=fb.1.1763700000000.123456789.AQIBAQMC; cart=5f2c1d7e9b; "
 )
-SETS_ON_PAGE = {"bare": 0, "ours": 0, "asgi-correlation-id": 0, "SessionMiddleware": 0, "capi-param-builder": 0}
-SETS_ON_LANDING = {"bare": 0, "ours": 2, "asgi-correlation-id": 0, "SessionMiddleware": 1, "capi-param-builder": 2}
+OURS = {"ours": "opt_out", "ours, opt_in": "opt_in"}
+CONSENT_COOKIE = "kit-consent=granted"
+#: Cookies that each variant sets on the page, and on the landing.
+SETS = {
+    "bare": (0, 0),
+    "ours": (0, 2),
+    "ours, opt_in": (0, 2),
+    "asgi-correlation-id": (0, 0),
+    "SessionMiddleware": (0, 1),
+    "capi-param-builder": (0, 2),
+}
+Samples = dict[str, dict[str, list[float]]]
+Figures = dict[str, dict[str, dict[str, float]]]
 
 
 class Stand:
     """What the middleware asks of a kit, and nothing behind it."""
 
-    def __init__(self) -> None:
-        self.rules = CaptureRules(secret_keys=[SECRET.encode()], consent=ConsentPolicy("opt_out"))
+    def __init__(self, rule: ConsentRule) -> None:
+        self.rules = CaptureRules(secret_keys=[SECRET.encode()], consent=ConsentPolicy(rule))
         self.faults = self
         self.touches = 0
         self.failed: list[str] = []
@@ -121,9 +136,9 @@ async def _session_page(request: Request) -> PlainTextResponse:
     return PlainTextResponse("ok")
 
 
-def variant(name: str, stand: Stand) -> App:
+def variant(name: str, stand: Stand | None) -> App:
     app = Starlette(routes=[Route("/p", _session_page if name == "SessionMiddleware" else _page)])
-    if name == "ours":
+    if stand is not None:
         app.add_middleware(CaptureMiddleware, kit=stand)
     elif name == "asgi-correlation-id":
         app.add_middleware(CorrelationIdMiddleware)
@@ -134,22 +149,23 @@ def variant(name: str, stand: Stand) -> App:
     return app
 
 
-def own_cookies(name: str, rules: CaptureRules) -> str:
+def own_cookies(name: str, stand: Stand | None) -> str:
     """Return the cookies that this variant finds on an ordinary page view, fresh."""
     now = int(time.time())
+    if stand is not None:
+        asked = f"; {CONSENT_COOKIE}" if OURS[name] == "opt_in" else ""
+        at = datetime.fromtimestamp(now, UTC)
+        cookie = visitor_cookie.mint(now)
+        touch = visitor_cookie.touched(cookie, Arrival({"adroll": CLICK}, {}, []), at)
+        assert touch is not None
+        token = visitor_cookie.token(visitor_cookie.with_touch(cookie, touch), stand.rules.signature, now=now)
+        return f"__adroll_fpc={first_party_cookie.mint(now).value}; __Host-kit={token.decode()}{asked}"
     if name == "SessionMiddleware":
         body = base64.b64encode(json.dumps({"id": "f3b1c2d4e5a60718293a4b5c6d7e8f90", "adct": CLICK}).encode())
         return (
             "_fbc=fb.1.1763700000000.IwAR0abc.AQIBAQMC; session="
             + itsdangerous.TimestampSigner(SECRET).sign(body).decode()
         )
-    if name == "ours":
-        at = datetime.fromtimestamp(now, UTC)
-        cookie = visitor_cookie.mint(now)
-        touch = visitor_cookie.touched(cookie, Arrival({"adroll": CLICK}, {}, []), at)
-        assert touch is not None
-        token = visitor_cookie.token(visitor_cookie.with_touch(cookie, touch), rules.signature, now=now)
-        return f"__adroll_fpc={first_party_cookie.mint(now).value}; __Host-kit={token.decode()}"
     return "_fbc=fb.1.1763700000000.IwAR0abc.AQIBAQMC; last=" + "x" * 120
 
 
@@ -171,8 +187,8 @@ def scope_of(kind: str, cookies: str) -> dict[str, Any]:
         (b"accept-language", b"en-US,en;q=0.9"),
         (b"referer", b"https://shop.example.com/" if page else b"https://www.news.example.net/story?id=3"),
     ]
-    if page:
-        headers.append((b"cookie", (OTHER_COOKIES + cookies).encode()))
+    if cookies:
+        headers.append((b"cookie", cookies.encode()))
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -202,16 +218,16 @@ async def check(name: str, kind: str, app: App, scope: dict[str, Any]) -> None:
 
     await app({**scope, "headers": list(scope["headers"]), "state": {}}, _receive, send)
     lines = [value for key, value in sent[0]["headers"] if key == b"set-cookie"]
-    wanted = (SETS_ON_PAGE if kind == "page" else SETS_ON_LANDING)[name]
+    wanted = SETS[name][0 if kind == "page" else 1]
     # capi-param-builder finds no _fbc of its own on our page, and writes what it finds afresh.
     if len(lines) != wanted and not (name == "capi-param-builder" and kind == "page"):
         raise SystemExit(f"{name} sets {len(lines)} cookies on the {kind}, not {wanted}")
     if (
-        name == "ours"
+        name in OURS
         and kind == "landing"
-        and not {line.split(b"=")[0] for line in lines} == {b"__Host-kit", b"__adroll_fpc"}
+        and {line.partition(b"=")[0] for line in lines} != {b"__Host-kit", b"__adroll_fpc"}
     ):
-        raise SystemExit("ours does not set both of its cookies")
+        raise SystemExit(f"{name} does not set both of its cookies")
 
 
 async def round_of(app: App, scope: dict[str, Any], requests: int) -> float:
@@ -232,42 +248,63 @@ async def round_of(app: App, scope: dict[str, Any], requests: int) -> float:
         gc.enable()
 
 
-def measure(rounds: int, requests: int) -> dict[str, dict[str, list[float]]]:
+def measure(rounds: int, requests: int) -> Samples:
     loop = new_event_loop()
     asyncio.set_event_loop(loop)
-    stand = Stand()
+    stands = {"ours": Stand("opt_out"), "ours, opt_in": Stand("opt_in")}
     runs: dict[tuple[str, str], tuple[App, dict[str, Any]]] = {}
-    for kind in ("page", "landing"):
-        for name in SETS_ON_PAGE:
-            scope = scope_of(kind, own_cookies(name, stand.rules))
-            runs[kind, name] = (variant(name, stand), scope)
-            loop.run_until_complete(check(name, kind, *runs[kind, name]))
-    samples: dict[str, dict[str, list[float]]] = {"page": {}, "landing": {}}
+    for name in SETS:
+        stand = stands.get(name)
+        on_landing = CONSENT_COOKIE if OURS.get(name) == "opt_in" else ""
+        runs["page", name] = variant(name, stand), scope_of("page", OTHER_COOKIES + own_cookies(name, stand))
+        runs["landing", name] = variant(name, stand), scope_of("landing", on_landing)
+    for (kind, name), (app, scope) in runs.items():
+        loop.run_until_complete(check(name, kind, app, scope))
+    samples: Samples = {"page": {}, "landing": {}}
     for turn in range(rounds + 1):
         for (kind, name), (app, scope) in runs.items():
             taken = loop.run_until_complete(round_of(app, scope, requests))
             if turn:  # the first turn warms up
                 samples[kind].setdefault(name, []).append(taken)
     loop.close()
-    if stand.failed or not stand.touches:
-        raise SystemExit(f"ours failed at {set(stand.failed)} with {stand.touches} touches")
+    for name, stand in stands.items():
+        if stand.failed or not stand.touches:
+            raise SystemExit(f"{name} failed at {set(stand.failed)} with {stand.touches} touches")
     return samples
 
 
-def report(samples: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Print the table, and return its figures."""
-    figures: dict[str, dict[str, dict[str, float]]] = {}
+def figures_of(samples: Samples) -> Figures:
+    """Return medians: microseconds over the bare app, and as a multiple of asgi-correlation-id."""
+    figures: Figures = {}
     for kind, by_name in samples.items():
         bare = statistics.median(by_name["bare"])
-        added = {name: statistics.median(taken) - bare for name, taken in by_name.items()}
+        added = {name: statistics.median(taken) - bare for name, taken in by_name.items() if name != "bare"}
         figures[kind] = {
             name: {"added_us": round(us, 3), "ratio": round(us / added["asgi-correlation-id"], 3)}
             for name, us in added.items()
         }
-        print(f"{kind}: bare Starlette {bare:.2f} µs; added:")
-        for name, figure in figures[kind].items():
-            print(f"  {name:22s} {figure['added_us']:8.2f} µs   {figure['ratio']:6.2f} x asgi-correlation-id")
     return figures
+
+
+def rows_of(figures: Figures) -> list[Row]:
+    return [
+        Row(
+            name=f"{kind}: {name}",
+            value=f"{figure['added_us']:.2f} µs",
+            ratio=f"{figure['ratio']:.2f} × asgi-correlation-id",
+        )
+        for kind, by_name in figures.items()
+        for name, figure in by_name.items()
+    ]
+
+
+def run(rounds: int = 11, requests: int = 4000, json_file: Path | None = None) -> list[Row]:
+    figures = figures_of(measure(rounds, requests))
+    rows = rows_of(figures)
+    show("the middleware: added to a request of a bare Starlette app", rows)
+    if json_file:
+        json_file.write_text(json.dumps(figures, indent=2) + "\n")
+    return rows
 
 
 def main() -> None:
@@ -276,9 +313,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=4000)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    figures = report(measure(options.rounds, options.requests))
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    run(options.rounds, options.requests, options.json)
 
 
 if __name__ == "__main__":
