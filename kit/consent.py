@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 from kit.errors import ConfigurationError
@@ -26,23 +27,33 @@ _ANSWERS = {b"granted": True, b"denied": False}
 _log = logging.getLogger("kit")
 
 
-def decide(rule: ConsentRule, scope: Scope, *, now: datetime) -> Consent:
+def decide(rule: ConsentRule, scope: Scope, *, now: datetime, headers: Mapping[bytes, bytes] | None = None) -> Consent:
     """Return what this request says about consent. An exception in the shop's function propagates; see ConsentPolicy.
 
     The first with an answer wins: `Sec-GPC: 1` (always a no), the shop's function, the consent cookie, the rule.
+    `headers` are the scope's own by name, where the caller has them so already; several Cookie headers as one.
     """
-    gpc, cookie = _signals(scope.get("headers", ()))
-    if gpc:
-        return Consent(granted=False, signal="gpc", at=now)
+    if headers is None:
+        headers = _by_name(scope.get("headers", ()))
+    if b"sec-gpc" in headers and b"1" in (part.strip() for part in headers[b"sec-gpc"].split(b",")):
+        return _consent(False, "gpc", now)
     if callable(rule):
         answer = rule(scope)
         if answer is True or answer is False:
-            return Consent(granted=answer, signal="function", at=now)
-    if cookie is not None:
-        return Consent(granted=cookie, signal="cookie", at=now)
+            return _consent(answer, "function", now)
+    if b"cookie" in headers:
+        answer = _cookie_answer(headers[b"cookie"])
+        if answer is not None:
+            return _consent(answer, "cookie", now)
     if rule == "opt_out":
-        return Consent(granted=True, signal="opt_out", at=now)
-    return Consent(granted=None, signal="none", at=now)
+        return _consent(True, "opt_out", now)
+    return _consent(None, "none", now)
+
+
+# Capture counts in whole seconds: the requests of one second share their few values.
+@lru_cache(maxsize=64)
+def _consent(granted: bool | None, signal: str, at: datetime) -> Consent:
+    return Consent(granted=granted, signal=signal, at=at)
 
 
 def may_keep(rule: ConsentRule, consent: Consent) -> bool:
@@ -65,10 +76,10 @@ class ConsentPolicy:
         if not callable(self.rule) and self.rule not in {"opt_in", "opt_out"}:
             raise ConfigurationError("consent", 'is neither "opt_in" nor "opt_out" nor a function of the scope')
 
-    def decide(self, scope: Scope, *, now: datetime) -> Consent:
+    def decide(self, scope: Scope, *, now: datetime, headers: Mapping[bytes, bytes] | None = None) -> Consent:
         """Return the decision; a function of the shop's that raises has said nothing, and is logged once."""
         try:
-            return decide(self.rule, scope, now=now)
+            return decide(self.rule, scope, now=now, headers=headers)
         except Exception as exc:  # noqa: BLE001 - the shop's own code; its fault must not take the page down
             if "function" not in self._told:
                 self._told.add("function")
@@ -76,20 +87,20 @@ class ConsentPolicy:
                     "the consent function raised; its answer counts as not known",
                     extra={"kit.error": type(exc).__name__},
                 )
-            return decide("opt_in", scope, now=now)
+            return decide("opt_in", scope, now=now, headers=headers)
 
     def may_keep(self, consent: Consent) -> bool:
         return may_keep(self.rule, consent)
 
 
-def _signals(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bool, bool | None]:
-    gpc, answer = False, None
+def _by_name(headers: Iterable[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:
+    by_name: dict[bytes, bytes] = {}
     for name, value in headers:
-        if name == b"cookie" and answer is None:
-            answer = _cookie_answer(value)
-        elif name == b"sec-gpc" and value.strip() == b"1":
-            gpc = True
-    return gpc, answer
+        if name == b"cookie":
+            by_name[name] = by_name[name] + b"; " + value if name in by_name else value
+        elif name == b"sec-gpc":
+            by_name[name] = by_name[name] + b"," + value if name in by_name else value
+    return by_name
 
 
 def _cookie_answer(header: bytes) -> bool | None:
@@ -101,3 +112,24 @@ def _cookie_answer(header: bytes) -> bool | None:
         if name == COOKIE and value.strip(b'"') in _ANSWERS:
             return _ANSWERS[value.strip(b'"')]
     return None
+
+
+def weigh(known: Iterable[Consent | None], *, said: bool | None, now: datetime) -> Consent:
+    """Return the decision that counts for one event.
+
+    `known` are the decisions on record: of the event itself, of the request, of the order's link, the visitor's newest.
+    `said` is the shop's own word. A no by GPC stands, and so does a no of the shop's; then the newest that a visitor
+    took; then the shop's yes, where no visitor is known to have decided; then what the rule alone gives.
+    """
+    decided = [each for each in known if each is not None and each.granted is not None]
+    for each in decided:
+        if each.signal == "gpc" and each.granted is False:
+            return each
+    if said is False:
+        return Consent(granted=False, signal="shop", at=now)
+    own = [each for each in decided if each.signal != "opt_out"]
+    if own:
+        return max(own, key=lambda each: (each.at, not each.granted))
+    if said is True:
+        return Consent(granted=True, signal="shop", at=now)
+    return decided[0] if decided else Consent(granted=None, signal="none", at=now)

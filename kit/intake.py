@@ -18,7 +18,6 @@ from kit.model import (
     email_text,
     event_id_of,
 )
-from kit.store import people
 from kit.store.events import Report
 from kit.store.people import Identity, Link, OrderLink
 
@@ -72,9 +71,8 @@ class Intake:
         customer = conversion.customer_id or Person(customer_id=customer_id).checked().customer_id
         if conversion.url is not None:
             conversion = conversion.model_copy(update={"url": self._cleaned(conversion.url)})
-        seen = _seen(visit)
         said = Identifiers(
-            visitor=_id_of(visitor) or seen.visitor,
+            visitor=_id_of(visitor),
             email=conversion.email,
             phone=conversion.phone,
             customer_id=customer,
@@ -82,10 +80,12 @@ class Intake:
         return Report(
             event_id=event_id_of(conversion),
             conversion=conversion,
-            identifiers=people.joined(said, seen),
+            said=said,
+            seen=_seen(visit),
             people=self._identities(Person(email=conversion.email, phone=conversion.phone, customer_id=customer)),
             order_id=conversion.order_id if order_id is None else clean_text("order_id", order_id, longest=128),
-            consent=self._decision(visit, consent),
+            consent=visit.consent if visit else None,
+            said_consent=consent,
             unknown_is_granted=self._unknown_is_granted,
             destinations=self._destinations,
             now=now,
@@ -139,13 +139,6 @@ class Intake:
     def _unknown_is_granted(self) -> bool:
         return self.may_keep(self._unknown)
 
-    def _decision(self, visit: Visit | None, said: bool | None) -> Consent | None:
-        """Return the decision of the caller, but for GPC, which nobody overrules; else the request's."""
-        seen = visit.consent if visit else None
-        if said is None or (seen is not None and seen.signal == "gpc"):
-            return seen
-        return Consent(granted=said, signal="shop", at=self.rules.clock())
-
     def _cleaned(self, url: str) -> str | None:
         return self.rules.clean_url(url) if self.rules.clean_url else clean_url(url, self.rules.watched)
 
@@ -159,7 +152,9 @@ def _visit(request: HasScope | None) -> Visit | None:
 
 
 def _id_of(visitor: Visitor | VisitorId | None) -> VisitorId | None:
-    return visitor.id if isinstance(visitor, Visitor) else visitor
+    if visitor is None or isinstance(visitor, Visitor):
+        return visitor.id if visitor else None
+    return VisitorId(clean_text("visitor", visitor, longest=32))
 
 
 def _seen(visit: Visit | None) -> Identifiers:

@@ -18,7 +18,7 @@ from kit.destinations import Destination
 from kit.errors import ConfigurationError, StoreUnavailable
 from kit.intake import HasScope, Intake, Person
 from kit.model import Clock, Consent, Conversion, Identifiers, Reported, Touchpoint, Visitor, VisitorId, utc_now
-from kit.store import Store, keys, people
+from kit.store import Store, keys, known, people
 from kit.store.events import report
 from kit.store.people import Touch
 
@@ -146,9 +146,10 @@ class Kit:
     ) -> Reported:
         """Store the conversion and one delivery for each destination; return when they are durable.
 
-        Identifiers come from the conversion, the request, the order's link, the visitor and the customer's verified
-        devices, the first with a value winning. The same order again is the same event. Raises StoreUnavailable
-        when the store does not answer within `store_timeout`.
+        Identifiers come from the conversion, the order's link, the request, the visitor and the customer's verified
+        devices, the first with a value winning. The same order again is the same event. `consent` is the shop's word:
+        False always counts, True where nobody is known to have decided. Raises InvalidInput, and StoreUnavailable when
+        the store does not answer within `store_timeout`.
         """
         await self.ready()
         entry = self.intake.report(
@@ -226,7 +227,7 @@ class Kit:
         await self.ready()
         customer = self.intake.identity("customer", customer_id) if customer_id is not None else None
         return await self.store.read(
-            lambda connection: people.identifiers_by(
+            lambda connection: known.identifiers_by(
                 connection, visitor=visitor, customer=customer, order_id=order_id, now=self.clock()
             )
         )

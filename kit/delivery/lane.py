@@ -3,13 +3,15 @@
 import asyncio
 import json
 import logging
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from kit.delivery.owner import is_dead
 from kit.delivery.retry import Dice, expired, gate_after, settle
-from kit.destinations.base import Answer, Destination, Judgement, Sending, Skip
+from kit.destinations.base import Answer, Destination, Judgement, Sending
 from kit.destinations.wire import Exchange, LeaseLost, Wire
 from kit.errors import StoreUnavailable
 from kit.model import Clock, Consent, DeliveryState, Dispatch, Mode, Verdict
@@ -70,6 +72,11 @@ class Lane:
         self._wire = Wire(max_connections=destination.max_in_flight, deadline=DEADLINE)
         self._slots = asyncio.Semaphore(destination.max_in_flight)
         self._gated_until: datetime | None = None
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Send nothing more that is not under way; what was claimed for it is handed back."""
+        self._stopping = True
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -77,86 +84,91 @@ class Lane:
 
     async def claim(self) -> list[list[Ready]]:
         """Claim what is due, settle what must not be sent, and return the rest as one list for each request."""
-        now = self._clock()
-        asked = Claim(destination=self.destination.name, limit=_CLAIM, owner=self._owner, lease=LEASE, now=now)
-        claimed = await self._store.write(claim, asked)
-        ready: list[Ready] = []
-        settled: list[Settlement] = []
-        for one in claimed:
-            answer = self._prepare(one, now=now)
-            if isinstance(answer, Settlement):
-                settled.append(answer)
-            else:
-                ready.append(answer)
-        if settled:
-            await self._settle_unsent(settled)
-        if claimed and not ready:
-            return await self.claim()
-        return list(_batches(self.destination, ready))
+        while True:
+            now = self._clock()
+            claimed = await self._store.write(claim, self._asked(now))
+            prepared = [self._prepare(one, now=now) for one in claimed]
+            settled = [one for one in prepared if isinstance(one, Settlement)]
+            ready = [one for one in prepared if isinstance(one, Ready)]
+            if settled:
+                await self._settle_unsent(settled, probe=claimed[0].probe)
+            if ready or not claimed:
+                return list(_batches(self.destination, ready))
+
+    def _asked(self, now: datetime) -> Claim:
+        shadow = self.destination.mode == Mode.SHADOW
+        name = self.destination.name
+        return Claim(destination=name, limit=_CLAIM, owner=self._owner, lease=LEASE, now=now, ungated=shadow)
 
     def _prepare(self, one: Claimed, *, now: datetime) -> Ready | Settlement:
+        """Return the delivery ready to be sent, or why it is not sent."""
         if not self._may_send(one.consent):
-            return _settled(one, DeliveryState.SKIPPED, "consent", one.consent.signal)
+            return _unsent(one, "consent", one.consent.signal, curable=True)
         if expired(one, now=now):
-            return _settled(one, DeliveryState.DEAD, "expired", "older than the retry horizon")
+            return _dead(one, "expired", "older than the retry horizon")
         dispatch = Dispatch(event_id=one.event_id, at=one.at, conversion=one.conversion, identifiers=one.identifiers)
         try:
-            skip = None if one.payload else self.destination.check(dispatch, now=now)
-            payload = one.payload or _encoded(self.destination.payload(dispatch, now=now)) if skip is None else b""
-            sending = _sending(one, payload)
-            if skip is None:
-                self.destination.build([sending])
-        except Exception as error:
-            log.exception("a destination cannot build this delivery", extra=named(self.destination, one))
-            return _settled(one, DeliveryState.DEAD, "unmappable", type(error).__name__)
-        if isinstance(skip, Skip):
-            return _settled(one, DeliveryState.SKIPPED, skip.code, skip.detail)
+            skip = self.destination.check(dispatch, now=now)
+            if skip is not None:
+                return _unsent(one, skip.code, skip.detail, curable=skip.curable)
+            frozen = one.payload if one.attempt is not None else None
+            sending = _sending(one, frozen or _encoded(self.destination.payload(dispatch, now=now)))
+            self.destination.build([sending])
+        except Exception as error:  # noqa: BLE001 - a destination may be the shop's own code
+            log.error("a destination cannot build this delivery", extra=named(self.destination, one, error))
+            return _dead(one, "unmappable", type(error).__name__)
         if self.destination.mode == Mode.SHADOW or one.conversion.test:
             detail = "a test conversion" if one.conversion.test else "the destination is in shadow mode"
-            return _settled(one, DeliveryState.SKIPPED, "shadow", detail, payload=payload)
+            return _unsent(one, "shadow", detail, payload=sending.payload)
         return Ready(one, sending)
 
-    async def _settle_unsent(self, settlements: Iterable[Settlement]) -> None:
+    async def _settle_unsent(self, settlements: Iterable[Settlement], *, probe: int | None) -> None:
         closing = Closing(
             destination=self.destination.name,
             attempt=None,
             outcome=Verdict.NOT_SENT,
             settlements=tuple(settlements),
+            probe=probe,
             now=self._clock(),
         )
         await self._store.write(close, closing)
 
+    async def _hand_back(self, batch: Sequence[Ready]) -> None:
+        """Make claimed deliveries free again, as if they had never been claimed."""
+        await self._settle_unsent((_released(each.claimed) for each in batch), probe=batch[0].claimed.probe)
+
     async def send(self, batch: Sequence[Ready]) -> None:
-        """Send one request when a slot is free, unless a neighbour's answer has closed the gate meanwhile."""
+        """Send one request when a slot is free, unless it should not be sent any more by then."""
         async with self._slots:
-            if self._gated_until is not None and self._clock() < self._gated_until:
-                await self._settle_unsent(
-                    Settlement(
-                        delivery_id=ready.claimed.delivery_id, token=ready.claimed.token, state=DeliveryState.PENDING
-                    )
-                    for ready in batch
-                )
+            now = self._clock()
+            gated = self._gated_until is not None and now < self._gated_until
+            if self._stopping or gated or not self._outlasts(batch, now):
+                await self._hand_back(batch)
             else:
                 await self._attempt(batch)
 
+    def _outlasts(self, batch: Sequence[Ready], now: datetime) -> bool:
+        return now + DEADLINE + MARGIN < min(each.claimed.lease_until for each in batch)
+
     async def _attempt(self, batch: Sequence[Ready]) -> None:
         """Commit an open attempt, send, judge, and write down what became of it."""
-        sendings = [ready.sending for ready in batch]
+        sendings = [each.sending for each in batch]
         request = self.destination.build(sendings)
         opening = Opening(
             destination=self.destination.name,
-            deliveries=tuple((r.claimed.delivery_id, r.claimed.token, r.sending.payload) for r in batch),
+            deliveries=tuple(each.claimed for each in batch),
+            payloads={each.claimed.delivery_id: each.sending.payload for each in batch},
             now=self._clock(),
         )
         attempt = await self._store.write(open_attempts, opening)
         if attempt is None:
+            await self._hand_back(batch)
             return
-        ends = min(ready.claimed.lease_until for ready in batch)
-        exchange = await self._wire.send(request, lease=lambda: self._clock() + DEADLINE + MARGIN < ends)
+        exchange = await self._wire.send(request, lease=lambda: self._outlasts(batch, self._clock()))
         judgements = _judged(self.destination, sendings, exchange, now=self._clock())
         closing = self._closing(attempt, batch, exchange, judgements)
         self._gated_until = closing.gate.until if closing.gate is not None else None
-        await self._close(closing, until=ends)
+        await self._close(closing, until=min(each.claimed.lease_until for each in batch))
 
     def _closing(
         self,
@@ -188,7 +200,8 @@ class Lane:
             settlements=tuple(settlements),
             # A lease that was lost says nothing about the vendor.
             gate=None if exchange.error == LeaseLost.__name__ else gate_after(worst, now=now, dice=self._dice),
-            opens_gate=exchange.answer is not None,
+            judged=worst.verdict in {Verdict.OK, Verdict.INVALID, Verdict.OVERSIZE},
+            probe=batch[0].claimed.probe,
             now=now,
         )
 
@@ -207,12 +220,13 @@ class Lane:
     async def free_lapsed(self) -> None:
         """Take over what a dead worker holds and what any held past its lease; an open attempt's outcome is unknown."""
         now, name = self._clock(), self.destination.name
-        dead = tuple(owner for owner in await self._store.write(owners, name) if is_dead(owner))
+        held = await self._store.read(lambda connection: owners(connection, name))
+        dead = tuple(owner for owner in held if is_dead(owner))
         asked = Takeover(destination=name, limit=_CLAIM, owner=self._owner, lease=LEASE, now=now, dead=dead)
         for one in await self._store.write(claim_lapsed, asked):
             judgement = Judgement(verdict=Verdict.UNKNOWN, detail="its worker ended while it was under way")
             sending = _sending(one, one.payload or b"")
-            settlement = Settlement(delivery_id=one.delivery_id, token=one.token, state=DeliveryState.PENDING)
+            settlement = _released(one)
             if one.orphaned:
                 safe = self.destination.repeat_is_safe(sending, now=now)
                 settlement = settle(
@@ -249,17 +263,27 @@ def _sending(one: Claimed, payload: bytes) -> Sending:
     )
 
 
-def _settled(
-    one: Claimed, state: DeliveryState, reason: str, detail: str, *, payload: bytes | None = None
-) -> Settlement:
+def _unsent(one: Claimed, code: str, detail: str, *, curable: bool = False, payload: bytes | None = None) -> Settlement:
     return Settlement(
         delivery_id=one.delivery_id,
         token=one.token,
-        state=state,
-        reason=reason,
+        state=DeliveryState.SKIPPED,
+        reason=code,
         detail=detail or None,
         payload=payload,
+        curable=curable,
+        revision=one.revision,
     )
+
+
+def _dead(one: Claimed, reason: str, detail: str) -> Settlement:
+    return Settlement(
+        delivery_id=one.delivery_id, token=one.token, state=DeliveryState.DEAD, reason=reason, detail=detail
+    )
+
+
+def _released(one: Claimed) -> Settlement:
+    return Settlement(delivery_id=one.delivery_id, token=one.token, state=DeliveryState.PENDING)
 
 
 def _batches(destination: Destination, ready: Iterable[Ready]) -> Iterable[list[Ready]]:
@@ -282,8 +306,8 @@ def _judged(
         return [Judgement(verdict=verdict, detail=exchange.error)] * len(sendings)
     try:
         judgements = destination.judge(sendings, exchange.answer, now=now)
-    except Exception:
-        log.exception("a destination cannot judge an answer", extra=named(destination))
+    except Exception as error:  # noqa: BLE001 - a destination may be the shop's own code
+        log.error("a destination cannot judge an answer", extra=named(destination, error=error))
         judgements = ()
     if len(judgements) != len(sendings):
         return [Judgement(verdict=Verdict.UNKNOWN, detail="the answer could not be judged")] * len(sendings)
@@ -308,8 +332,14 @@ def _worst(judgements: Sequence[Judgement]) -> Judgement:
     return max(judgements, key=lambda judgement: _GRAVITY.index(judgement.verdict))
 
 
-def named(destination: Destination, one: Claimed | None = None) -> Mapping[str, object]:
+def named(
+    destination: Destination, one: Claimed | None = None, error: BaseException | None = None
+) -> Mapping[str, object]:
+    """Return what a log line may say: ids, and where an error arose. Never its text, which may repeat what was sent."""
     names: dict[str, object] = {"kit.destination": destination.name}
     if one is not None:
         names["kit.delivery"] = one.delivery_id
+    if error is not None:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        names["kit.error"] = f"{type(error).__name__} in {frame.name}, {Path(frame.filename).name}:{frame.lineno}"
     return names

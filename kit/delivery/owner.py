@@ -15,12 +15,23 @@ def is_dead(owner: str) -> bool:
     """Return whether the owner is proven dead: named on this host, in this PID namespace, and not there any more.
 
     Anything that cannot be judged counts as alive; its lease decides. Two containers on one host see each other's
-    pids as absent, which is why the namespace must agree.
+    pids as absent, which is why the namespace must agree; a /proc that hides others' processes proves nothing either.
     """
     parts = owner.split(" ")
     if len(parts) != 4 or parts[3] == "-" or f"{parts[0]} {parts[1]}" != _here() or not parts[2].isdecimal():
         return False
-    return _start_of(int(parts[2])) != parts[3]
+    start = _start_of(int(parts[2]))
+    return _is_gone(int(parts[2])) if start is None else start != parts[3]
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _here() -> str:
@@ -33,11 +44,11 @@ def _here() -> str:
 
 
 def _start_of(pid: int) -> str | None:
-    """Return when the process started, in clock ticks after boot, or None when there is no such process."""
+    """Return when the process started, in clock ticks after boot; "dead" for a zombie; None when it cannot be read."""
     try:
         text = (_PROC / str(pid) / "stat").read_text()
     except OSError:
         return None
     state, _, rest = text.rpartition(")")[2].strip().partition(" ")
     # A zombie sends nothing any more.
-    return None if state in {"Z", "X"} else rest.split(" ")[18]
+    return "dead" if state in {"Z", "X"} else rest.split(" ")[18]

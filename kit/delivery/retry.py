@@ -68,7 +68,7 @@ def settle(
         detail=judgement.detail or None,
         due_at=due if state is DeliveryState.PENDING else None,
         outcome=judgement.verdict,
-        batch_limit=smaller if state is DeliveryState.PENDING else None,
+        batch_limit=smaller if judgement.verdict in {Verdict.INVALID, Verdict.OVERSIZE} else None,
         uncounted=judgement.verdict in _UNCOUNTED,
     )
 

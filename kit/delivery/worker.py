@@ -47,6 +47,7 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._work: dict[str, asyncio.Event] = {}
         self._stopping = False
+        self._stop = asyncio.Event()
 
     def wake(self) -> None:
         """Say that there is work. May be called from any thread."""
@@ -57,10 +58,12 @@ class Worker:
         """Claim nothing more; `run` returns when what is under way is settled."""
         self._stopping = True
         self.wake()
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop.set)
 
     async def run(self) -> None:
         """Deliver until `stop`, then finish what is under way, for at most 15 seconds."""
-        self._loop, self._stopping = asyncio.get_running_loop(), False
+        self._loop, self._stopping, self._stop = asyncio.get_running_loop(), False, asyncio.Event()
         self._work = {destination.name: asyncio.Event() for destination in self._destinations}
         async with asyncio.TaskGroup() as lanes:
             for destination in self._destinations:
@@ -111,10 +114,13 @@ class Worker:
                     task = asyncio.create_task(self._guarded(lane.send(batch), destination))
                     under_way.add(task)
                     task.add_done_callback(under_way.discard)
-                while len(under_way) >= destination.max_in_flight:
-                    await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                while len(under_way) >= destination.max_in_flight and not self._stopping:
+                    stopped = asyncio.create_task(self._stop.wait())
+                    await asyncio.wait({*under_way, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                    stopped.cancel()
                 if not batches:
                     await self._idle(destination)
+            lane.stop()
             if under_way:
                 await asyncio.wait(under_way, timeout=DRAIN.total_seconds())
 
@@ -131,7 +137,7 @@ class Worker:
             return await work
         except StoreUnavailable:
             log.warning("the store does not answer; the worker tries again", extra=named(destination))
-        except Exception:
-            log.exception("the worker met something unforeseen", extra=named(destination))
+        except Exception as error:  # noqa: BLE001 - the outermost loop: nothing may end it
+            log.error("the worker met something unforeseen", extra=named(destination, error=error))
         await asyncio.sleep(POLL.total_seconds())
         return None

@@ -117,11 +117,11 @@ class AdRoll(Destination):
         if conversion.name in self.pixel_reports:
             return Skip("pixel_reports", "the pixel on the page reports it")
         if not self._has_identifier(dispatch):
-            return Skip("identifier", "AdRoll needs its click id (adct) or first-party cookie")
+            return Skip("identifier", "AdRoll needs its click id (adct) or first-party cookie", curable=True)
         if not known.ip:
-            return Skip("ip", "AdRoll needs the visitor's ip; behind a proxy see trusted_proxies")
+            return Skip("ip", "AdRoll needs the visitor's ip; behind a proxy see trusted_proxies", curable=True)
         if not (conversion.url or known.url):
-            return Skip("page_location", "AdRoll needs the URL of the page; pass Conversion(url=...)")
+            return Skip("page_location", "AdRoll needs the URL of the page; pass Conversion(url=...)", curable=True)
         if self.max_event_age is not None and now - dispatch.at > self.max_event_age:
             return Skip("time_old", "older than max_event_age")
         return None

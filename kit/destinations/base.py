@@ -29,10 +29,14 @@ _V = TypeVar("_V")
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """A permanent reason not to send, found before any network: `code` is stored, `detail` is for people."""
+    """A reason not to send, found before any network: `code` is stored, `detail` is for people.
+
+    `curable` says that a later report of the same order may bring what is wanting; then it is looked at again.
+    """
 
     code: str
     detail: str = ""
+    curable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,10 +80,10 @@ class Rockerbox(Destination):
             return Skip("action", "this event has no action name; actions= gives it one")
         event = self._event(dispatch)
         if "email" not in event and "customer_id" not in event:
-            return Skip("identifier", "Rockerbox needs an e-mail or a customer id")
+            return Skip("identifier", "Rockerbox needs an e-mail or a customer id", curable=True)
         for name in (*self.required_fields.get(dispatch.conversion.name, ()), *self.required_fields.get(action, ())):
             if name not in event:
-                return Skip("required_field", name)
+                return Skip("required_field", name, curable=True)
         return None
 
     def payload(self, dispatch: Dispatch, *, now: datetime) -> Json:

@@ -103,7 +103,7 @@ class Rokt(Destination):
         if ours and given and identity.email_sha256(ours[1]) != given:
             return Skip("identity_mismatch", "extra emailsha256 is not the digest of the e-mail")
         if not (ours or given or dispatch.identifiers.click_id(self.vendor)):
-            return Skip("identifier", "Rokt needs its click id (rclid, rtid) or an e-mail")
+            return Skip("identifier", "Rokt needs its click id (rclid, rtid) or an e-mail", curable=True)
         if dispatch.at < now - OLDEST:
             return Skip("time_old", "older than 540 days")
         if dispatch.at > now + SKEW:

@@ -1,5 +1,6 @@
 """Events: a report becomes one event and a delivery for each destination, once, with every identifier known."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -7,18 +8,17 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from kit.consent import weigh
 from kit.model import Consent, Conversion, DeliveryState, Identifiers, Reported
+from kit.store.known import CLICK_WINDOW, Known, known_of
 from kit.store.people import (
-    CLICK_WINDOW,
+    ASSERTED,
     VERIFIED,
     Identity,
-    Known,
     Link,
     OrderLink,
     joined,
     keep_consents,
-    known_of,
-    newest_consents,
     orders_of,
     write_links,
 )
@@ -27,35 +27,40 @@ from kit.store.rows import (
     conversion_text,
     identifiers_of,
     identifiers_text,
+    in_order,
     insert,
+    insert_new,
     milliseconds,
     moment,
 )
 from kit.store.tables import conflicts, deliveries, events
 
-#: Skipped for want of what a later report of the same order may bring: looked at again when it does.
-_WANTING = ("consent", "identifier", "ip", "page_location")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One report as the front door hands it over. `identifiers` is what the request and the conversion carry.
+    """One report as the front door hands it over.
 
-    `consent` is None where the caller knows of no decision; `may_send` says what the shop's rule makes of one.
+    `said` is what the shop says of the buyer, `seen` what the request shows; `consent` is the request's decision and
+    `said_consent` the shop's word. `unknown_is_granted` says what the shop's rule makes of no decision at all.
     """
 
     event_id: str
     conversion: Conversion
-    identifiers: Identifiers
+    said: Identifiers
+    seen: Identifiers
     people: tuple[Identity, ...] = ()
     order_id: str | None
     consent: Consent | None
+    said_consent: bool | None
     unknown_is_granted: bool
     destinations: tuple[str, ...]
     now: datetime
 
     def allows(self, consent: Consent) -> bool:
         return self.unknown_is_granted if consent.granted is None else consent.granted
+
+    def lookups(self, kind: str) -> list[str]:
+        return [person.lookup for person in self.people if person.kind == kind]
 
 
 @dataclass(slots=True)
@@ -80,7 +85,7 @@ def report(connection: Connection, reports: Sequence[Report]) -> Sequence[Report
             if one.report.event_id in inserted:
                 answers[place] = Reported(event_id=one.report.event_id, new=True)
             else:
-                answers[place] = _repeat(connection, one)
+                answers[place] = _repeat(connection, one.report)
     return [answers[place] for place in range(len(reports))]
 
 
@@ -98,20 +103,20 @@ def _rounds(reports: Sequence[Report]) -> Iterator[list[int]]:
         waiting = later
 
 
-def _gather(connection: Connection, reports: Sequence[Report]) -> list[_Gathered]:
+def _gather(connection: Connection, reports: Sequence[Report], stored: Consent | None = None) -> list[_Gathered]:
+    """Find what is known of each report's buyer. `stored` is the decision on a repeat's event."""
     snapshots = orders_of(connection, {one.order_id for one in reports if one.order_id})
     visitors: set[str] = set()
     cookies: set[str] = set()
-    customers = {person.lookup for one in reports for person in one.people if person.kind == "customer"}
     for one in reports:
-        for known_from in (one.identifiers, _snapshot_of(one, snapshots).identifiers):
-            if known_from.visitor:
-                visitors.add(known_from.visitor)
-                if known_from.first_party_cookie:
-                    cookies.add(known_from.first_party_cookie)
+        for found in (one.said, one.seen, _snapshot_of(one, snapshots).identifiers):
+            if found.visitor:
+                visitors.add(found.visitor)
+                if found.first_party_cookie:
+                    cookies.add(found.first_party_cookie)
+    customers = {lookup for one in reports for lookup in one.lookups("customer")}
     known = known_of(connection, visitors=visitors, customers=customers, cookies=cookies)
-    decided = newest_consents(connection, visitors)
-    return [_join(one, _snapshot_of(one, snapshots), known, decided) for one in reports]
+    return [_join(one, _snapshot_of(one, snapshots), known, stored) for one in reports]
 
 
 def _snapshot_of(one: Report, snapshots: dict[str, OrderLink]) -> OrderLink:
@@ -121,25 +126,32 @@ def _snapshot_of(one: Report, snapshots: dict[str, OrderLink]) -> OrderLink:
     return snapshots.get(one.order_id or "", nothing)
 
 
-def _join(one: Report, snapshot: OrderLink, known: Known, decided: dict[str, Consent]) -> _Gathered:
-    """Join the report, the order's snapshot, the visitor and the customer's devices; the first with a value wins."""
-    found = joined(one.identifiers, snapshot.identifiers)
-    consent = _consent_of(one, snapshot, decided.get(found.visitor or ""))
-    allowed = one.allows(consent)
-    lookups = [person.lookup for person in one.people if person.kind == "customer"]
-    since = one.now - CLICK_WINDOW
-    theirs = True
+def _join(one: Report, snapshot: OrderLink, known: Known, stored: Consent | None) -> _Gathered:
+    """Join what the shop says, the order's snapshot, the request, the visitor and the customer's devices.
+
+    The first with a value wins. A request of another visitor than the order's gives nothing: somebody in the back
+    office, another device, pressed a button.
+    """
+    linked, seen, asked = snapshot.identifiers, one.seen, one.consent
+    if linked.visitor and seen.visitor and linked.visitor != seen.visitor:
+        seen, asked = Identifiers(), None
+    found = joined(one.said, joined(linked, seen))
+    customers, since = one.lookups("customer"), one.now - CLICK_WINDOW
+    theirs = _is_theirs(one, known, found.visitor)
+    consent = weigh(
+        (stored, asked, snapshot.consent, known.consent(found.visitor, customers)), said=one.said_consent, now=one.now
+    )
     if (visitor := found.visitor) is not None:
-        verified = {row.lookup for row in known.customers(visitor)}
-        theirs = not (lookups and verified and lookups[0] not in verified)
-        found = joined(found, known.clicks([visitor], since=since))
         if theirs:
-            found = joined(found, known.identity(visitor))
-            lookups = lookups or sorted(verified)
-        if visitor not in known.touches_of and not verified and found.first_party_cookie:
+            found = joined(joined(found, known.clicks([visitor], since=since)), known.identity(visitor))
+            customers = customers or sorted({row.lookup for row in known.customers(visitor)})
+        else:
+            found = replace(found, click_ids=())
+        if visitor not in known.touches_of and visitor not in known.links_of and found.first_party_cookie:
             found = joined(found, known.sharing_cookie(found.first_party_cookie, since=since))
-    for lookup in lookups:
+    for lookup in customers:
         found = joined(found, known.customer(lookup, since=since))
+    allowed = one.allows(consent)
     fresh = tuple(click for click in found.click_ids if click.clicked_at >= since)
     return _Gathered(
         report=one,
@@ -150,49 +162,56 @@ def _join(one: Report, snapshot: OrderLink, known: Known, decided: dict[str, Con
     )
 
 
-def _consent_of(one: Report, snapshot: OrderLink, decided: Consent | None) -> Consent:
-    """Return the decision that counts: the caller's own, else the newest that is known; a refusal by GPC stays."""
-    if one.consent is not None and one.consent.granted is not None:
-        return one.consent
-    known = [kept for kept in (snapshot.consent, decided) if kept is not None and kept.granted is not None]
-    if known:
-        return max(known, key=lambda kept: kept.at)
-    return one.consent or snapshot.consent
+def _is_theirs(one: Report, known: Known, visitor: str | None) -> bool:
+    """Return whether this browser's past may be the buyer's: nobody else is verified on it."""
+    if visitor is None:
+        return True
+    verified = {row.lookup for row in known.customers(visitor)}
+    customers, emails = one.lookups("customer"), one.lookups("email")
+    if customers and verified:
+        return customers[0] in verified
+    names = known.emails(visitor)
+    if not customers and emails and names and known.is_verified(visitor):
+        return emails[0] in names
+    return True
 
 
 def _insert(connection: Connection, gathered: Sequence[_Gathered]) -> set[str]:
     """Insert events and deliveries; returns the ids of the events that were not there before."""
     statement = insert(connection, events).on_conflict_do_nothing().returning(events.c.id, events.c.event_id)
-    inserted = {row.event_id: row.id for row in connection.execute(statement, [_event_row(one) for one in gathered])}
+    rows = in_order([_event_row(one) for one in gathered], "event_id")
+    inserted = {row.event_id: row.id for row in connection.execute(statement, rows)}
     new = [one for one in gathered if one.report.event_id in inserted]
     for one in new:
         one.event = inserted[one.report.event_id]
-    rows = [row for one in new for row in _delivery_rows(one)]
-    if rows:
-        connection.execute(deliveries.insert(), rows)
+    delivery_rows = [row for one in new for row in _delivery_rows(one)]
+    if delivery_rows:
+        connection.execute(deliveries.insert(), delivery_rows)
     _keep_people(connection, new)
     return set(inserted)
 
 
 def _keep_people(connection: Connection, gathered: Iterable[_Gathered]) -> None:
-    linked = [one for one in gathered if one.link]
-    write_links(
-        connection,
-        [
-            Link(
-                visitor=one.identifiers.visitor,
-                identities=one.report.people,
-                level=VERIFIED,
-                source="order",
-                consent=one.consent,
-                unknown_is_granted=True,
-                at=one.report.now,
+    """Link the visitor to the buyer: verified by the shop's customer id, asserted by e-mail and phone."""
+    found = []
+    for one in gathered:
+        if not one.link or one.identifiers.visitor is None:
+            continue
+        for person in one.report.people:
+            level = VERIFIED if person.kind == "customer" else ASSERTED
+            found.append(
+                Link(
+                    visitor=one.identifiers.visitor,
+                    identities=(person,),
+                    level=level,
+                    source="order",
+                    consent=one.consent,
+                    unknown_is_granted=True,
+                    at=one.report.now,
+                )
             )
-            for one in linked
-            if one.identifiers.visitor
-        ],
-    )
-    keep_consents(connection, [(one.identifiers.visitor, one.consent) for one in linked if one.identifiers.visitor])
+    write_links(connection, found)
+    keep_consents(connection, list({link.visitor: link.consent for link in found}.items()))
 
 
 def _event_row(one: _Gathered) -> dict[str, Any]:
@@ -209,6 +228,7 @@ def _event_row(one: _Gathered) -> dict[str, Any]:
         "granted": one.consent.granted,
         "signal": one.consent.signal,
         "consent_at": milliseconds(one.consent.at),
+        "revision": 0,
     }
 
 
@@ -233,82 +253,87 @@ def _delivery_rows(one: _Gathered) -> Iterator[dict[str, Any]]:
             "settled_at": None if one.allowed else now,
             "attempts": 0,
             "crashes": 0,
+            "curable": not one.allowed,
         }
 
 
 # ---------------------------------------------------------------- the same order again
 
 
-def _repeat(connection: Connection, one: _Gathered) -> Reported:
+def _repeat(connection: Connection, one: Report) -> Reported:
     """Compare with what is stored. What differs is kept for the operator; what is more fills the gaps."""
-    row = connection.execute(select(events).where(events.c.event_id == one.report.event_id)).one()
-    stored, said = conversion_of(row.conversion), one.report.conversion
+    row = connection.execute(select(events).where(events.c.event_id == one.event_id).with_for_update()).one()
+    kept = Consent(granted=row.granted, signal=row.signal, at=moment(row.consent_at))
+    gathered = _gather(connection, [one], stored=kept)[0]
+    stored = conversion_of(row.conversion)
     differing = tuple(
-        name
-        for name in ("name", "order_id", "value", "currency")
-        if _differ(getattr(stored, name), getattr(said, name))
+        name for name in ("name", "order_id", "value", "currency") if _differ(stored, one.conversion, name)
     )
     if differing:
-        _keep_conflict(connection, row.id, differing, one)
-        return Reported(event_id=one.report.event_id, new=False, conflict=differing)
-    if one.allowed:
-        _enrich(connection, row, stored, one)
-        _keep_people(connection, [one])
-    return Reported(event_id=one.report.event_id, new=False)
+        _keep_conflict(connection, row.id, differing, gathered)
+    elif gathered.allowed:
+        _enrich(connection, row, stored, gathered)
+        _keep_people(connection, [gathered])
+    if not gathered.allowed:
+        connection.execute(_changed(row.id, gathered.consent, {}))
+    return Reported(event_id=one.event_id, new=False, conflict=differing)
 
 
-def _differ(stored: object, said: object) -> bool:
-    return said is not None and stored != said
+def _differ(stored: Conversion, said: Conversion, name: str) -> bool:
+    value = getattr(said, name)
+    return value is not None and getattr(stored, name) != value
 
 
 def _keep_conflict(connection: Connection, event: int, fields: tuple[str, ...], one: _Gathered) -> None:
     conversion = one.report.conversion if one.allowed else _impersonal(one.report.conversion)
+    text = conversion_text(conversion)
     row = {
         "event": event,
+        "digest": hashlib.sha256(text.encode()).hexdigest()[:32],
         "fields": ",".join(fields),
-        "conversion": conversion_text(conversion),
+        "conversion": text,
         "at": milliseconds(one.report.now),
     }
-    connection.execute(conflicts.insert(), row)
+    insert_new(connection, conflicts, [row], by=("event", "digest"))
 
 
 def _enrich(connection: Connection, row: Any, stored: Conversion, one: _Gathered) -> None:
-    """Fill the event's gaps. A delivery whose body is frozen keeps it; one that was skipped for want looks again."""
-    conversion, identifiers = _filled(stored, one.report.conversion), identifiers_of(row.identifiers)
-    more = joined(identifiers, one.identifiers)
-    kept = Consent(granted=row.granted, signal=row.signal, at=moment(row.consent_at))
-    consent = one.consent if kept.granted is None or one.consent.at >= kept.at else kept
-    if (conversion, more, consent.granted) == (stored, identifiers, kept.granted):
+    """Fill the event's gaps. A delivery whose body is frozen keeps it; one that lacked something is looked at again."""
+    identifiers = identifiers_of(row.identifiers)
+    conversion, more = _filled(stored, one.report.conversion), joined(identifiers, one.identifiers)
+    if (conversion, more, one.consent.granted) == (stored, identifiers, row.granted):
         return
+    known = {"conversion": conversion_text(conversion), "identifiers": identifiers_text(more), "visitor": more.visitor}
+    connection.execute(_changed(row.id, one.consent, known))
     connection.execute(
+        deliveries.update()
+        .where(
+            deliveries.c.event == row.id,
+            deliveries.c.state == DeliveryState.SKIPPED,
+            deliveries.c.curable,
+            deliveries.c.attempts == 0,
+        )
+        .values(state=DeliveryState.PENDING, reason=None, detail=None, settled_at=None, curable=False)
+    )
+
+
+def _changed(event: int, consent: Consent, known: dict[str, Any]) -> Any:
+    """Return the update of an event. Its revision tells a worker that looked at the older one to look again."""
+    return (
         events.update()
-        .where(events.c.id == row.id)
+        .where(events.c.id == event)
         .values(
-            conversion=conversion_text(conversion),
-            identifiers=identifiers_text(more),
-            visitor=more.visitor,
+            **known,
             granted=consent.granted,
             signal=consent.signal,
             consent_at=milliseconds(consent.at),
+            revision=events.c.revision + 1,
         )
     )
-    if one.report.allows(consent):
-        connection.execute(
-            deliveries.update()
-            .where(
-                deliveries.c.event == row.id,
-                deliveries.c.state == DeliveryState.SKIPPED,
-                deliveries.c.reason.in_(_WANTING),
-                deliveries.c.attempts == 0,
-            )
-            .values(state=DeliveryState.PENDING, reason=None, detail=None, settled_at=None)
-        )
 
 
 def _filled(stored: Conversion, said: Conversion) -> Conversion:
-    gaps = {
-        name: getattr(said, name)
-        for name in said.model_fields_set - stored.model_fields_set
-        if getattr(said, name) is not None
-    }
+    """Return the stored conversion with its gaps filled; what it says already stands."""
+    gaps = {name: getattr(said, name) for name in said.model_fields_set if getattr(stored, name) in (None, (), {})}
+    gaps = {name: value for name, value in gaps.items() if value not in (None, (), {})}
     return stored.model_copy(update=gaps) if gaps else stored

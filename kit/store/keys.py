@@ -29,5 +29,5 @@ def _index_key(connection: Connection, given: bytes | None) -> bytes:
     rows = [{"key": _FINGERPRINT, "value": fingerprint}]
     if given is None:
         rows.append({"key": _KEY, "value": key.hex()})
-    insert_new(connection, meta, rows)
+    insert_new(connection, meta, rows, by=("key",))
     return key

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, exists, func, literal_column, or_, select
+from sqlalchemy import Connection, Integer, bindparam, case, exists, func, literal_column, or_, select
 
 from kit.model import Consent, Conversion, DeliveryState, Identifiers
 from kit.store.people import newest_consents
@@ -36,13 +36,17 @@ _WAITS = exists().where(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A worker asks for up to `limit` due deliveries of one destination, leased to it for `lease`."""
+    """A worker asks for up to `limit` due deliveries of one destination, leased to it for `lease`.
+
+    `ungated` is for a destination that sends nothing: no vendor holds it back.
+    """
 
     destination: str
     limit: int
     owner: str
     lease: timedelta
     now: datetime
+    ungated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,8 @@ class Takeover(Claim):
 class Claimed:
     """A delivery that is this worker's until `lease_until`, with all that is needed to send it.
 
-    `payload` is set once an attempt froze it; `orphaned` says that its last attempt's worker is gone without a word.
+    `payload` is set once an attempt froze it; `orphaned` says that its last attempt's worker is gone without a word;
+    `revision` is its event's; `probe` is set on the one delivery that passed a gate whose time was up.
     """
 
     delivery_id: int
@@ -76,20 +81,26 @@ class Claimed:
     payload: bytes | None = field(repr=False)
     attempt: int | None
     orphaned: bool
+    revision: int
+    probe: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """One request that is about to be sent: its deliveries with their leases and frozen bodies."""
+    """One request that is about to be sent: its deliveries, and the body of each by its id."""
 
     destination: str
-    deliveries: tuple[tuple[int, str, bytes], ...] = field(repr=False)
+    deliveries: tuple[Claimed, ...]
+    payloads: dict[int, bytes] = field(repr=False)
     now: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """Where one delivery goes next. Takes effect only while its lease token is still its own."""
+    """Where one delivery goes next. Takes effect only while its lease token is still its own.
+
+    With a `revision`, only while its event still stands there; else the delivery is pending again, to be looked at.
+    """
 
     delivery_id: int
     token: str
@@ -102,6 +113,8 @@ class Settlement:
     batch_limit: int | None = None
     uncounted: bool = False
     crashed: bool = False
+    curable: bool = False
+    revision: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +128,11 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closing:
-    """The end of one attempt, or of no attempt at all (`attempt` None: found out before sending)."""
+    """The end of one attempt, or of no attempt at all (`attempt` None: found out before sending).
+
+    `judged` says that the vendor answered about the deliveries themselves. A probe that was judged opens its gate; one
+    that was not sent hands the gate back.
+    """
 
     destination: str
     attempt: int | None
@@ -124,7 +141,8 @@ class Closing:
     detail: str | None = None
     settlements: tuple[Settlement, ...]
     gate: Gate | None = None
-    opens_gate: bool = False
+    judged: bool = False
+    probe: int | None = None
     now: datetime
 
 
@@ -135,36 +153,35 @@ def claim(connection: Connection, asked: Sequence[Claim]) -> Sequence[list[Claim
 
 def _claim(connection: Connection, asked: Claim) -> list[Claimed]:
     now = milliseconds(asked.now)
-    limit = _through_gate(connection, asked)
-    if not limit:
+    gate = None if asked.ungated else connection.scalar(_gate_of(asked.destination))
+    if gate is not None and gate > now:
         return []
     due = (
         select(deliveries.c.id)
         .join(events, events.c.id == deliveries.c.event)
         .where(deliveries.c.destination == asked.destination, _IS_PENDING, deliveries.c.due_at <= now, ~_WAITS)
         .order_by(deliveries.c.due_at, deliveries.c.id)
-        .limit(limit)
+        .limit(asked.limit if gate is None else 1)
         .with_for_update(skip_locked=True, of=deliveries)
     )
     ids = list(connection.scalars(due))
     if not ids:
         return []
-    return _lease(connection, asked, ids)
+    return _lease(connection, asked, ids, probe=None if gate is None else _pass(connection, asked))
 
 
-def _through_gate(connection: Connection, asked: Claim) -> int:
-    """Return how many may be claimed now. The one that passes a gate whose time is up keeps others from passing."""
-    gate = connection.execute(select(gates).where(gates.c.destination == asked.destination)).one_or_none()
-    if gate is None:
-        return asked.limit
-    if gate.until > milliseconds(asked.now):
-        return 0
+def _gate_of(destination: str) -> Any:
+    return select(gates.c.until).where(gates.c.destination == destination)
+
+
+def _pass(connection: Connection, asked: Claim) -> int:
+    """Keep others from passing the gate while a probe is under way; returns the time by which the probe knows it."""
     until = milliseconds(asked.now + asked.lease)
     connection.execute(gates.update().where(gates.c.destination == asked.destination).values(until=until))
-    return 1
+    return until
 
 
-def _lease(connection: Connection, asked: Claim, ids: Sequence[int]) -> list[Claimed]:
+def _lease(connection: Connection, asked: Claim, ids: Sequence[int], probe: int | None = None) -> list[Claimed]:
     token, until = secrets.token_hex(8), asked.now + asked.lease
     leased = {"lease_token": token, "lease_until": milliseconds(until), "owner": asked.owner}
     connection.execute(
@@ -176,7 +193,7 @@ def _lease(connection: Connection, asked: Claim, ids: Sequence[int]) -> list[Cla
             columns.id, columns.destination, columns.created_at, columns.attempts, columns.crashes,
             columns.batch_limit, columns.payload, columns.attempt, columns.outcome, columns.due_at,
             events.c.event_id, events.c.at, events.c.reported_at, events.c.conversion, events.c.identifiers,
-            events.c.granted, events.c.signal, events.c.consent_at, events.c.visitor,
+            events.c.granted, events.c.signal, events.c.consent_at, events.c.visitor, events.c.revision,
         )
         .join(events, events.c.id == columns.event)
         .where(columns.id.in_(ids))
@@ -184,10 +201,10 @@ def _lease(connection: Connection, asked: Claim, ids: Sequence[int]) -> list[Cla
     )  # fmt: skip
     rows = connection.execute(query).all()
     decided = newest_consents(connection, {row.visitor for row in rows if row.visitor})
-    return [_claimed(row, token=token, until=until, decided=decided) for row in rows]
+    return [_claimed(row, token=token, until=until, decided=decided, probe=probe) for row in rows]
 
 
-def _claimed(row: Any, *, token: str, until: datetime, decided: dict[str, Consent]) -> Claimed:
+def _claimed(row: Any, *, token: str, until: datetime, decided: dict[str, Consent], probe: int | None) -> Claimed:
     consent = Consent(granted=row.granted, signal=row.signal, at=moment(row.consent_at))
     newest = decided.get(row.visitor or "")
     if newest is not None and newest.granted is not None and newest.at >= consent.at:
@@ -210,14 +227,15 @@ def _claimed(row: Any, *, token: str, until: datetime, decided: dict[str, Consen
         payload=row.payload,
         attempt=row.attempt,
         orphaned=row.outcome == OPEN,
+        revision=row.revision,
+        probe=probe,
     )
 
 
-def owners(connection: Connection, destinations: Sequence[str]) -> Sequence[set[str]]:
-    """Return who holds claims of each destination."""
-    held = select(deliveries.c.destination, deliveries.c.owner).where(_IS_CLAIMED).distinct()
-    rows = connection.execute(held).all()
-    return [{row.owner for row in rows if row.destination == name} for name in destinations]
+def owners(connection: Connection, destination: str) -> set[str]:
+    """Return who holds claims of this destination."""
+    held = select(deliveries.c.owner).where(_IS_CLAIMED, deliveries.c.destination == destination).distinct()
+    return set(connection.scalars(held))
 
 
 def claim_lapsed(connection: Connection, asked: Sequence[Takeover]) -> Sequence[list[Claimed]]:
@@ -243,48 +261,58 @@ def claim_lapsed(connection: Connection, asked: Sequence[Takeover]) -> Sequence[
 
 
 def open_attempts(connection: Connection, asked: Sequence[Opening]) -> Sequence[int | None]:
-    """Commit an open attempt for each request before its bytes leave; None when a lease was lost meanwhile."""
-    answers: list[int | None] = []
-    for one in asked:
-        ids = [delivery for delivery, _, _ in one.deliveries]
-        tokens = {token for _, token, _ in one.deliveries}
-        held = select(func.count()).where(deliveries.c.id.in_(ids), deliveries.c.lease_token.in_(tokens), _IS_CLAIMED)
-        if connection.scalar(held) != len(ids):
-            answers.append(None)
-            continue
-        answers.append(_open(connection, one, ids))
-    return answers
+    """Commit an open attempt for each request before its bytes leave.
+
+    None when a lease was lost meanwhile, or when an event has learnt more since its body was built.
+    """
+    return [_open(connection, one) if _may_open(connection, one) else None for one in asked]
 
 
-def _open(connection: Connection, one: Opening, ids: Sequence[int]) -> int:
+def _may_open(connection: Connection, one: Opening) -> bool:
+    held = (
+        select(deliveries.c.id, deliveries.c.lease_token, deliveries.c.attempt, events.c.revision)
+        .join(events, events.c.id == deliveries.c.event)
+        .where(deliveries.c.id.in_(one.payloads), _IS_CLAIMED, deliveries.c.lease_until > milliseconds(one.now))
+        .with_for_update(read=True, of=events)
+    )
+    rows = {row.id: row for row in connection.execute(held)}
+    return all(
+        (row := rows.get(each.delivery_id)) is not None
+        and row.lease_token == each.token
+        and (row.attempt is not None or row.revision == each.revision)
+        for each in one.deliveries
+    )
+
+
+def _open(connection: Connection, one: Opening) -> int:
     row = {
         "destination": one.destination,
         "opened_at": milliseconds(one.now),
         "outcome": OPEN,
-        "deliveries": len(ids),
+        "deliveries": len(one.deliveries),
     }
     attempt: int = connection.execute(insert(connection, attempts).returning(attempts.c.id), row).scalar_one()
     before = select(
         deliveries.c.id, deliveries.c.attempt, func.coalesce(deliveries.c.outcome, OPEN), deliveries.c.detail
-    ).where(deliveries.c.id.in_(ids), deliveries.c.attempt.is_not(None))
+    ).where(deliveries.c.id.in_(one.payloads), deliveries.c.attempt.is_not(None))
     names = ["delivery", "attempt", "outcome", "detail"]
     connection.execute(insert(connection, earlier_attempts).from_select(names, before).on_conflict_do_nothing())
-    parameters = [{"b_id": delivery, "b_payload": payload} for delivery, _, payload in one.deliveries]
-    connection.execute(_freeze_statement(), [{**each, "b_attempt": attempt} for each in parameters])
+    frozen = [{"b_id": id_, "b_payload": payload, "b_attempt": attempt} for id_, payload in one.payloads.items()]
+    connection.execute(_FREEZE, frozen)
     return attempt
 
 
-def _freeze_statement() -> Any:
-    return (
-        deliveries.update()
-        .where(deliveries.c.id == bindparam("b_id"))
-        .values(
-            attempt=bindparam("b_attempt"),
-            attempts=deliveries.c.attempts + 1,
-            outcome=OPEN,
-            payload=func.coalesce(deliveries.c.payload, bindparam("b_payload")),
-        )
+#: The body freezes with the first attempt; before it, what shadow recorded is no promise.
+_FREEZE = (
+    deliveries.update()
+    .where(deliveries.c.id == bindparam("b_id"))
+    .values(
+        attempt=bindparam("b_attempt"),
+        attempts=deliveries.c.attempts + 1,
+        outcome=OPEN,
+        payload=case((deliveries.c.attempt.is_(None), bindparam("b_payload")), else_=deliveries.c.payload),
     )
+)
 
 
 def close(connection: Connection, asked: Sequence[Closing]) -> Sequence[None]:
@@ -300,7 +328,9 @@ def close(connection: Connection, asked: Sequence[Closing]) -> Sequence[None]:
         rows += [_settled_row(settlement, one.now) for settlement in one.settlements]
         _set_gate(connection, one)
     if rows:
-        connection.execute(_settle_statement(), rows)
+        connection.execute(_SETTLE, rows)
+    if stale := [row for row in rows if row["b_revision"] is not None]:
+        connection.execute(_LOOK_AGAIN, [{"b_id": row["b_id"], "b_token": row["b_token"]} for row in stale])
     return [None] * len(asked)
 
 
@@ -319,58 +349,65 @@ def _settled_row(settlement: Settlement, now: datetime) -> dict[str, Any]:
         "b_batch_limit": settlement.batch_limit,
         "b_uncounted": int(settlement.uncounted),
         "b_crashed": int(settlement.crashed),
+        "b_curable": settlement.curable,
+        "b_revision": settlement.revision,
         "b_settled_at": at if final else None,
     }
 
 
-def _settle_statement() -> Any:
-    columns = deliveries.c
-    return (
-        deliveries.update()
-        .where(columns.id == bindparam("b_id"), columns.lease_token == bindparam("b_token"), _IS_CLAIMED)
-        .values(
-            state=bindparam("b_state"),
-            reason=bindparam("b_reason"),
-            detail=bindparam("b_detail"),
-            due_at=func.coalesce(bindparam("b_due_at"), columns.due_at),
-            outcome=func.coalesce(bindparam("b_outcome"), columns.outcome),
-            payload=func.coalesce(columns.payload, bindparam("b_payload")),
-            batch_limit=func.coalesce(bindparam("b_batch_limit"), columns.batch_limit),
-            attempts=columns.attempts - bindparam("b_uncounted"),
-            crashes=columns.crashes + bindparam("b_crashed"),
-            settled_at=bindparam("b_settled_at"),
-            lease_token=None,
-            lease_until=None,
-            owner=None,
-        )
+_FREE = {"lease_token": None, "lease_until": None, "owner": None}
+_STILL_OURS = (deliveries.c.id == bindparam("b_id")) & (deliveries.c.lease_token == bindparam("b_token")) & _IS_CLAIMED
+
+_SETTLE = (
+    deliveries.update()
+    .where(
+        _STILL_OURS,
+        select(events.c.revision).where(events.c.id == deliveries.c.event).scalar_subquery()
+        == func.coalesce(
+            bindparam("b_revision", type_=Integer),
+            select(events.c.revision).where(events.c.id == deliveries.c.event).scalar_subquery(),
+        ),
     )
+    .values(
+        state=bindparam("b_state"),
+        reason=bindparam("b_reason"),
+        detail=bindparam("b_detail"),
+        due_at=func.coalesce(bindparam("b_due_at"), deliveries.c.due_at),
+        outcome=func.coalesce(bindparam("b_outcome"), deliveries.c.outcome),
+        payload=func.coalesce(bindparam("b_payload"), deliveries.c.payload),
+        batch_limit=func.coalesce(bindparam("b_batch_limit"), deliveries.c.batch_limit),
+        attempts=deliveries.c.attempts - bindparam("b_uncounted"),
+        crashes=deliveries.c.crashes + bindparam("b_crashed"),
+        curable=bindparam("b_curable"),
+        settled_at=bindparam("b_settled_at"),
+        **_FREE,
+    )
+)
+_LOOK_AGAIN = deliveries.update().where(_STILL_OURS).values(state=DeliveryState.PENDING, **_FREE)
 
 
 def _set_gate(connection: Connection, one: Closing) -> None:
-    if one.gate is None and not one.opens_gate:
+    """Close, move or open the gate. What the vendor asked for is never cut short by an answer that came beside it."""
+    if one.gate is None and one.probe is None:
         return
-    state = connection.scalar(select(gates.c.state).where(gates.c.destination == one.destination))
-    if state == STOPPED:
+    here = gates.c.destination == one.destination
+    known = connection.execute(select(gates.c.state, gates.c.until).where(here)).one_or_none()
+    if known is not None and known.state == STOPPED:
         return
+    is_probe = known is not None and known.until == one.probe
     if one.gate is not None:
+        until = milliseconds(one.gate.until)
+        if known is not None and not is_probe and known.until > until:
+            return
         row = {
             "destination": one.destination,
             "state": one.gate.state,
-            "until": milliseconds(one.gate.until),
+            "until": until,
             "since": milliseconds(one.now),
             "reason": one.gate.reason,
         }
         upsert(connection, gates, [row], key="destination")
-    elif state is not None:
-        connection.execute(gates.delete().where(gates.c.destination == one.destination))
-
-
-def next_due(connection: Connection, destinations: Sequence[str]) -> Sequence[datetime | None]:
-    """Return when each destination's next delivery is due, its gate considered."""
-    held = {row.destination: row.until for row in connection.execute(select(gates.c.destination, gates.c.until))}
-    answers = []
-    for name in destinations:
-        query = select(func.min(deliveries.c.due_at)).where(deliveries.c.destination == name, _IS_PENDING)
-        due = connection.scalar(query)
-        answers.append(None if due is None else moment(max(due, held.get(name, 0))))
-    return answers
+    elif is_probe and one.judged:
+        connection.execute(gates.delete().where(here))
+    elif is_probe and one.attempt is None:
+        connection.execute(gates.update().where(here).values(until=milliseconds(one.now)))

@@ -39,10 +39,10 @@ def conversion_of(text: str) -> Conversion:
     return Conversion.model_validate_json(text)
 
 
-def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, by: tuple[str, ...]) -> None:
     """Insert the rows that do not break a unique rule; leave the others as they stand."""
     if rows:
-        connection.execute(insert(connection, table).on_conflict_do_nothing(), rows)
+        connection.execute(insert(connection, table).on_conflict_do_nothing(), in_order(rows, *by))
 
 
 def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, key: str) -> None:
@@ -50,7 +50,13 @@ def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any
     if rows:
         statement = insert(connection, table)
         update = {name: statement.excluded[name] for name in rows[0] if name != key}
-        connection.execute(statement.on_conflict_do_update(index_elements=[key], set_=update), rows)
+        statement = statement.on_conflict_do_update(index_elements=[key], set_=update)
+        connection.execute(statement, in_order(rows, key))
+
+
+def in_order(rows: Sequence[Mapping[str, Any]], *keys: str) -> list[Mapping[str, Any]]:
+    """Return the rows by key: two writers that lock the same rows in the same order cannot deadlock."""
+    return sorted(rows, key=lambda row: tuple(row[key] for key in keys))
 
 
 def insert(connection: Connection, table: Table) -> Any:

@@ -67,7 +67,7 @@ links = Table(
     Column("source", String(32), nullable=False),
     Column("at", _Time, nullable=False),
     UniqueConstraint("visitor", "kind", "lookup", "level"),
-    Index("ix_links_kind_lookup", "kind", "lookup"),
+    Index("ix_links_kind_lookup_at", "kind", "lookup", "at"),
 )
 
 orders = Table(
@@ -108,6 +108,7 @@ events = Table(
     Column("granted", Boolean),
     Column("signal", String(32), nullable=False),
     Column("consent_at", _Time, nullable=False),
+    Column("revision", Integer, nullable=False),
     Index("ix_events_order_id", "order_id"),
     Index("ix_events_visitor", "visitor"),
 )
@@ -116,10 +117,12 @@ conflicts = Table(
     "conflicts",
     metadata,
     Column("id", _Id, primary_key=True),
-    Column("event", _Id, ForeignKey("events.id"), nullable=False, index=True),
+    Column("event", _Id, ForeignKey("events.id"), nullable=False),
+    Column("digest", String(32), nullable=False),
     Column("fields", Text, nullable=False),
     Column("conversion", Text, nullable=False),
     Column("at", _Time, nullable=False),
+    UniqueConstraint("event", "digest"),
 )
 
 #: One row for each HTTP request, committed before a byte leaves. Its outcome is written once: open → a verdict.
@@ -145,6 +148,7 @@ deliveries = Table(
     Column("state", String(16), nullable=False),
     Column("reason", String(32)),
     Column("detail", Text),
+    Column("curable", Boolean, nullable=False),
     Column("due_at", _Time, nullable=False),
     Column("created_at", _Time, nullable=False),
     Column("settled_at", _Time),

@@ -29,6 +29,7 @@ CLAIMED = Claimed(
     payload=None,
     attempt=None,
     orphaned=False,
+    revision=0,
 )
 
 

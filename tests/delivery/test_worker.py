@@ -393,7 +393,7 @@ async def test_a_claim_of_a_worker_that_vanished_lapses_and_is_taken_over(tmp_pa
         opened = next(one for one in lost if one.conversion.order_id == "opened")
         await it.kit.store.write(
             open_attempts,
-            Opening(destination="rokt", deliveries=((opened.delivery_id, opened.token, b"{}"),), now=it.clock()),
+            Opening(destination="rokt", deliveries=(opened,), payloads={opened.delivery_id: b"{}"}, now=it.clock()),
         )
 
         it.clock.passes(timedelta(seconds=69))

@@ -71,7 +71,7 @@ def test_a_required_field_is_named() -> None:
     """The detail is the field's name."""
     told = dispatch({"name": "purchase", "event_id": "x"}, email="a@b.co")
 
-    assert rockerbox().check(told, now=NOW) == Skip("required_field", "order_id")
+    assert rockerbox().check(told, now=NOW) == Skip("required_field", "order_id", curable=True)
 
 
 def test_presets_name_the_actions() -> None:

@@ -46,6 +46,7 @@ def upgrade() -> None:
         sa.Column("granted", sa.Boolean(), nullable=True),
         sa.Column("signal", sa.String(length=32), nullable=False),
         sa.Column("consent_at", sa.BigInteger(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
         sa.UniqueConstraint("event_id", name=op.f("uq_events_event_id")),
     )
@@ -79,7 +80,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_links")),
         sa.UniqueConstraint("visitor", "kind", "lookup", "level", name=op.f("uq_links_visitor_kind_lookup_level")),
     )
-    op.create_index("ix_links_kind_lookup", "links", ["kind", "lookup"], unique=False)
+    op.create_index("ix_links_kind_lookup_at", "links", ["kind", "lookup", "at"], unique=False)
     op.create_table(
         "meta",
         sa.Column("key", sa.String(length=64), nullable=False),
@@ -116,13 +117,14 @@ def upgrade() -> None:
         "conflicts",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("event", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("digest", sa.String(length=32), nullable=False),
         sa.Column("fields", sa.Text(), nullable=False),
         sa.Column("conversion", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["event"], ["events.id"], name=op.f("fk_conflicts_event")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_conflicts")),
+        sa.UniqueConstraint("event", "digest", name=op.f("uq_conflicts_event_digest")),
     )
-    op.create_index(op.f("ix_conflicts_event"), "conflicts", ["event"], unique=False)
     op.create_table(
         "deliveries",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -131,6 +133,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.String(length=32), nullable=True),
         sa.Column("detail", sa.Text(), nullable=True),
+        sa.Column("curable", sa.Boolean(), nullable=False),
         sa.Column("due_at", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("settled_at", sa.BigInteger(), nullable=True),

@@ -1,0 +1,174 @@
+"""What the store knows of visitors and customers, fetched in a few queries for a whole group of callers."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, select
+
+from kit.model import ClickId, Consent, Identifiers, VisitorId
+from kit.store.people import VERIFIED, Identity, joined, newest_consents, orders_of
+from kit.store.rows import grouped, milliseconds, moment
+from kit.store.tables import identities, links, touchpoints
+
+#: A click older than this is nobody's credit any more.
+CLICK_WINDOW = timedelta(days=90)
+#: A customer number that a till uses for everybody has thousands of devices: the newest ones speak for it.
+MOST_DEVICES = 50
+
+
+@dataclass(slots=True)
+class Known:
+    """What the store knows of a set of visitors and customers, fetched in a few queries for a whole group."""
+
+    links_of: dict[str, list[Any]]
+    devices_of: dict[str, list[Any]]
+    touches_of: dict[str, list[Any]]
+    sharing: dict[str, list[Any]]
+    decided: Mapping[str, Consent]
+
+    def customers(self, visitor: str) -> list[Any]:
+        return [row for row in self.links_of.get(visitor, ()) if row.kind == "customer" and row.level == VERIFIED]
+
+    def is_verified(self, visitor: str) -> bool:
+        return any(row.level == VERIFIED for row in self.links_of.get(visitor, ()))
+
+    def emails(self, visitor: str) -> set[str]:
+        """Return the keys of the e-mails by which this visitor is known, verified or asserted."""
+        return {row.lookup for row in self.links_of.get(visitor, ()) if row.kind == "email"}
+
+    def consent(self, visitor: str | None, customers: Iterable[str]) -> Consent | None:
+        """Return the visitor's newest decision; without a visitor the newest on any of the customer's devices."""
+        if visitor is not None:
+            return self.decided.get(visitor)
+        devices = {row.visitor for lookup in customers for row in self.devices_of.get(lookup, ())}
+        decisions = [self.decided[device] for device in devices if device in self.decided]
+        return max(decisions, key=lambda decision: decision.at, default=None)
+
+    def identity(self, visitor: str) -> Identifiers:
+        """Return who this visitor is, verified links before asserted ones, newest first."""
+        return _person(sorted(self.links_of.get(visitor, ()), key=lambda row: (row.level != VERIFIED, -row.at)))
+
+    def customer(self, lookup: str, *, since: datetime) -> Identifiers:
+        """Return what this customer's verified devices know: the person, the newest clicks, the newest cookie."""
+        devices = (row for row in self.devices_of.get(lookup, ()) if not self._refused(row.visitor))
+        rows = sorted(devices, key=lambda row: -row.at)
+        visitors = dict.fromkeys(row.visitor for row in rows)
+        return joined(_person(rows), self.clicks(visitors, since=since))
+
+    def clicks(self, visitors: Iterable[str], *, since: datetime) -> Identifiers:
+        """Return the newest eligible click of each vendor on these visitors, and their newest first-party cookie."""
+        return _newest((row for visitor in visitors for row in self.touches_of.get(visitor, ())), since=since)
+
+    def sharing_cookie(self, cookie: str, *, since: datetime) -> Identifiers:
+        """Return the clicks of visitors that had this first-party cookie and whom nobody has named."""
+        unnamed = (row for row in self.sharing.get(cookie, ()) if row.visitor not in self.links_of)
+        return _newest((row for row in unnamed if not self._refused(row.visitor)), since=since)
+
+    def _refused(self, visitor: str) -> bool:
+        decision = self.decided.get(visitor)
+        return decision is not None and decision.granted is False
+
+
+def _person(rows: Iterable[Any]) -> Identifiers:
+    found: dict[str, str] = {}
+    for row in rows:
+        found.setdefault(row.kind, row.value)
+    return Identifiers(email=found.get("email"), phone=found.get("phone"), customer_id=found.get("customer"))
+
+
+def _newest(rows: Iterable[Any], *, since: datetime) -> Identifiers:
+    clicks: dict[str, ClickId] = {}
+    cookie = None
+    for row in sorted(rows, key=lambda row: -row.at):
+        cookie = cookie or row.first_party_cookie
+        if row.at >= milliseconds(since):
+            clicks.setdefault(row.vendor, ClickId(row.vendor, row.click_id, moment(row.at)))
+    return Identifiers(click_ids=tuple(clicks.values()), first_party_cookie=cookie)
+
+
+def known_of(connection: Connection, *, visitors: set[str], customers: set[str], cookies: set[str]) -> Known:
+    """Fetch what is known of these visitors, of these customers' devices, and by these first-party cookies."""
+    sharing = _touches(connection, touchpoints.c.first_party_cookie, cookies)
+    own = _links(connection, visitors | {row.visitor for row in sharing})
+    customers = customers | {row.lookup for row in own if row.kind == "customer" and row.level == VERIFIED}
+    devices = _devices(connection, customers)
+    everybody = visitors | {row.visitor for row in devices}
+    return Known(
+        links_of=grouped(own, "visitor"),
+        devices_of=grouped(devices, "customer"),
+        touches_of=grouped(_touches(connection, touchpoints.c.visitor, everybody), "visitor"),
+        sharing=grouped(sharing, "first_party_cookie"),
+        decided=newest_consents(connection, everybody | {row.visitor for row in sharing}),
+    )
+
+
+def _links(connection: Connection, visitors: set[str]) -> Sequence[Any]:
+    if not visitors:
+        return ()
+    of_same = (identities.c.kind == links.c.kind) & (identities.c.lookup == links.c.lookup)
+    return connection.execute(
+        select(links.c.visitor, links.c.kind, links.c.lookup, links.c.level, links.c.at, identities.c.value)
+        .join(identities, of_same)
+        .where(links.c.visitor.in_(visitors))
+    ).all()
+
+
+def _devices(connection: Connection, customers: Collection[str]) -> Sequence[Any]:
+    """Return every verified link of the newest visitors that are verified as these customers."""
+    customer_of: dict[str, str] = {}
+    for lookup in customers:
+        newest = (
+            select(links.c.visitor)
+            .where(links.c.kind == "customer", links.c.lookup == lookup, links.c.level == VERIFIED)
+            .order_by(links.c.at.desc())
+            .limit(MOST_DEVICES)
+        )
+        customer_of.update(dict.fromkeys(connection.scalars(newest), lookup))
+    rows = (row for row in _links(connection, set(customer_of)) if row.level == VERIFIED)
+    return [_Device(row.visitor, row.kind, row.at, row.value, customer_of[row.visitor]) for row in rows]
+
+
+class _Device(NamedTuple):
+    visitor: str
+    kind: str
+    at: int
+    value: str
+    customer: str
+
+
+def _touches(connection: Connection, column: Any, keys: set[str]) -> Sequence[Any]:
+    if not keys:
+        return ()
+    columns = touchpoints.c
+    return connection.execute(
+        select(columns.visitor, columns.vendor, columns.click_id, columns.at, columns.first_party_cookie).where(
+            column.in_(keys)
+        )
+    ).all()
+
+
+def identifiers_by(
+    connection: Connection,
+    *,
+    visitor: str | None = None,
+    customer: Identity | None = None,
+    order_id: str | None = None,
+    now: datetime,
+) -> Identifiers:
+    """Return all identifiers kept of a visitor, a customer or an order."""
+    snapshot = orders_of(connection, {order_id} if order_id else set()).get(order_id or "")
+    known_order = snapshot.identifiers if snapshot else Identifiers()
+    visitor = visitor or known_order.visitor
+    lookups = {customer.lookup} if customer else set()
+    known = known_of(connection, visitors={visitor} if visitor else set(), customers=lookups, cookies=set())
+    since = now - CLICK_WINDOW
+    found = known_order
+    if visitor:
+        found = joined(found, replace(known.identity(visitor), visitor=VisitorId(visitor)))
+        found = joined(found, known.clicks([visitor], since=since))
+        lookups |= {row.lookup for row in known.customers(visitor)}
+    for lookup in lookups:
+        found = joined(found, known.customer(lookup, since=since))
+    return found
