@@ -35,6 +35,7 @@ from kit.store.writer import Verb
 try:
     import typer
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 except ImportError:  # pragma: no cover - shown where the extra is missing
     sys.exit("the kit command needs its extra: pip install 'attribution-kit[cli]'")
@@ -103,7 +104,9 @@ def status(store: StoreOption = None, as_json: JsonOption = False) -> None:
             name = one.destination if place == 0 else ""
             oldest = _age(one.oldest_pending) if state == DeliveryState.PENDING else ""
             held = _held(one.gate) if one.gate and place == 0 else ""
-            table.add_row(name, f"{state} ({reason})" if reason else state, str(number), oldest, held)
+            shown = f"{state} ({reason})" if reason else state
+            # What vendors and shops wrote is text, not the terminal's markup.
+            table.add_row(*map(escape, (name, shown, str(number), oldest, held)))
     console.print(table)
 
 
@@ -257,7 +260,7 @@ def _print_story(event_id: str, deliveries: list[Told]) -> None:
     """Print one event: what it was, what was known of the buyer, and what became of it at each destination."""
     one = deliveries[0]
     granted = {True: "granted", False: "refused", None: "not known"}[one.consent.granted]
-    console.print(f"[bold]{one.name}[/] {one.order_id or ''} {one.value or ''}   event {event_id}")
+    console.print(f"[bold]{escape(one.name)}[/] {escape(one.order_id or '')} {one.value or ''}   event {event_id}")
     console.print(f"  reported     {_clock(one.reported_at)}")
     console.print(f"  consent      {granted} ({one.consent.signal})")
     console.print(f"  identifiers  {', '.join(identifier_names(one)) or 'none'}")

@@ -4,8 +4,11 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import timedelta
 from typing import Any, Protocol, Self
 
@@ -15,7 +18,7 @@ from kit.configuration import checked_destinations, checked_keys, checked_origin
 from kit.consent import ConsentPolicy, ConsentRule
 from kit.delivery.worker import Worker
 from kit.destinations import Destination
-from kit.errors import ConfigurationError, StoreUnavailable
+from kit.errors import ConfigurationError, KitError, StoreUnavailable
 from kit.intake import HasScope, Intake, Person
 from kit.model import Clock, Consent, Conversion, Identifiers, Reported, Touchpoint, Visitor, VisitorId, utc_now
 from kit.store import Store, keys, known, people
@@ -26,6 +29,8 @@ log = logging.getLogger("kit")
 
 #: Touchpoints that may wait for the store before new ones are counted and let go; the cookie still has them.
 _MOST_TOUCHES = 10_000
+#: Each waits out one lock of the store.
+_TOUCH_TRIES = 10
 
 
 class HasHeaders(Protocol):
@@ -113,6 +118,7 @@ class Kit:
         self._works = worker
         self._early: deque[Touch] = deque()
         self._opening = threading.Lock()
+        self._opened: Future[None] | None = None
 
     @classmethod
     def from_env(cls) -> Self:
@@ -151,11 +157,11 @@ class Kit:
         False always counts, True where nobody is known to have decided. Raises InvalidInput, and StoreUnavailable when
         the store does not answer within `store_timeout`.
         """
-        await self.ready()
+        until = await self.ready()
         entry = self.intake.report(
             conversion, request, visitor=visitor, customer_id=customer_id, order_id=order_id, consent=consent
         )
-        reported = await self.store.write(report, entry)
+        reported = await self.store.write(report, entry, until=until)
         self.worker.wake()
         return reported
 
@@ -165,8 +171,8 @@ class Kit:
         Returns False where the store did not answer: a checkout must not fail for that.
         """
         try:
-            await self.ready()
-            await self.store.write(people.keep_orders, self.intake.order(request, order_id))
+            until = await self.ready()
+            await self.store.write(people.keep_orders, self.intake.order(request, order_id), until=until)
         except StoreUnavailable:
             self.faults.count("link")
             return False
@@ -186,23 +192,23 @@ class Kit:
         A browser that was verified as another customer gets a new visitor. Raises InvalidInput naming the field,
         and StoreUnavailable.
         """
-        await self.ready()
+        until = await self.ready()
         person = Person(email=email, phone=phone, customer_id=customer_id)
         link = self.intake.link(request, visitor, person, level=people.VERIFIED, source="shop")
-        if link is not None and await self.store.write(people.keep_links, link):
+        if link is not None and await self.store.write(people.keep_links, link, until=until):
             moved = self.intake.moved(link, request)
             if moved is not None:
-                await self.store.write(people.keep_links, moved)
+                await self.store.write(people.keep_links, moved, until=until)
 
     async def assert_identity(
         self, request: HasScope, *, email: str | None = None, phone: str | None = None, customer_id: str | None = None
     ) -> None:
         """Link the visitor to a person by the browser's own word: an *asserted* link, good for this visitor alone."""
-        await self.ready()
+        until = await self.ready()
         person = Person(email=email, phone=phone, customer_id=customer_id)
         link = self.intake.link(request, None, person, level=people.ASSERTED, source="page")
         if link is not None:
-            await self.store.write(people.keep_links, link)
+            await self.store.write(people.keep_links, link, until=until)
 
     async def keep_consent(self, request: HasScope, granted: bool) -> None:
         """Keep this visitor's decision; the newest one counts when anything is sent. Never raises StoreUnavailable."""
@@ -215,8 +221,8 @@ class Kit:
         granted = granted and capture.visit().consent.signal != "gpc"
         decision = Consent(granted=granted, signal="page", at=self.clock())
         try:
-            await self.ready()
-            await self.store.write(people.keep_decisions, (who.id, decision))
+            until = await self.ready()
+            await self.store.write(people.keep_decisions, (who.id, decision), until=until)
         except StoreUnavailable:
             self.faults.count("consent")
 
@@ -240,10 +246,11 @@ class Kit:
         if self.store.waiting + len(self._early) >= _MOST_TOUCHES:
             self.faults.count("touchpoint")
         elif self.store.is_open:
-            self.store.post(people.keep_touches, touch, _Unheard(self.faults))
+            _Posted(self, touch).post()
         else:
+            # A server without lifespan begins like this.
             self._early.append(touch)
-            self._open_in_background()
+            self._open()
 
     def forget(self, response: HasHeaders) -> None:
         """Take the visitor away from this browser, for a sign-out on a shared device.
@@ -255,36 +262,53 @@ class Kit:
 
     # ------------------------------------------------------------ life
 
-    def open(self) -> None:
-        """Open the store and its keys. Called by itself; call it early to learn early that something is wrong."""
-        self.store.open()
-        if not self.intake.index_key:
-            self.intake.index_key = self.store.write_sync(keys.index_key, self._given_index_key)
+    def open(self) -> float:
+        """Open the store and its keys, within `store_timeout`; returns when that time ends, on the monotonic clock.
 
-    def _open_in_background(self) -> None:
-        """Open the store for the touches that came before it was: a server without lifespan begins like this."""
-        if self._opening.acquire(blocking=False):
-            threading.Thread(target=self._open_for_early, name="kit-open", daemon=True).start()
+        Called by itself; call it early to learn early that something is wrong.
+        """
+        until = time.monotonic() + self.store.timeout.total_seconds()
+        if not self.is_ready:
+            try:
+                self._open().result(self.store.timeout.total_seconds())
+            except FutureTimeout:
+                raise StoreUnavailable("it could not be opened in time") from None
+        return until
 
-    def _open_for_early(self) -> None:
+    async def ready(self) -> float:
+        """`open`, without blocking the event loop; returns when the time ends on the loop's clock."""
+        until = asyncio.get_running_loop().time() + self.store.timeout.total_seconds()
+        if not self.is_ready:
+            try:
+                async with asyncio.timeout_at(until):
+                    await asyncio.shield(asyncio.wrap_future(self._open()))
+            except TimeoutError:
+                raise StoreUnavailable("it could not be opened in time") from None
+        return until
+
+    @property
+    def is_ready(self) -> bool:
+        return bool(self.intake.index_key) and self.store.is_open
+
+    def _open(self) -> Future[None]:
+        """Open in one thread of our own, however many ask: the shop's executor is not ours to fill."""
+        with self._opening:
+            if self._opened is None or (self._opened.done() and not self.is_ready):
+                self._opened = Future()
+                threading.Thread(target=self._open_for, args=(self._opened,), name="kit-open", daemon=True).start()
+            return self._opened
+
+    def _open_for(self, waiting: Future[None]) -> None:
         try:
-            self.open()
-            while self._early:
-                self.store.post(people.keep_touches, self._early.popleft(), _Unheard(self.faults))
-        except StoreUnavailable:
-            self.faults.count("open")
-        finally:
-            self._opening.release()
-
-    async def ready(self) -> None:
-        """`open`, without blocking the event loop and within `store_timeout`."""
-        if self.intake.index_key and self.store.is_open:
+            self.store.open()
+            if not self.intake.index_key:
+                self.intake.index_key = self.store.write_sync(keys.index_key, self._given_index_key)
+        except KitError as error:
+            waiting.set_exception(error)
             return
-        try:
-            async with asyncio.timeout(self.store.timeout.total_seconds()):
-                await asyncio.to_thread(self.open)
-        except TimeoutError:
-            raise StoreUnavailable("it could not be opened in time") from None
+        waiting.set_result(None)
+        while self._early:
+            _Posted(self, self._early.popleft()).post()
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
@@ -321,19 +345,20 @@ class SyncKit:
         consent: bool | None = None,
     ) -> Reported:
         """See `Kit.report`."""
-        self._kit.open()
+        until = self._kit.open()
         entry = self._kit.intake.report(
             conversion, request, visitor=visitor, customer_id=customer_id, order_id=order_id, consent=consent
         )
-        reported = self._kit.store.write_sync(report, entry)
+        reported = self._kit.store.write_sync(report, entry, until=until)
         self._kit.worker.wake()
         return reported
 
     def link(self, request: HasScope, *, order_id: str) -> bool:
         """See `Kit.link`."""
         try:
-            self._kit.open()
-            self._kit.store.write_sync(people.keep_orders, self._kit.intake.order(request, order_id))
+            until = self._kit.open()
+            order = self._kit.intake.order(request, order_id)
+            self._kit.store.write_sync(people.keep_orders, order, until=until)
         except StoreUnavailable:
             self._kit.faults.count("link")
             return False
@@ -349,21 +374,31 @@ class SyncKit:
         customer_id: str | None = None,
     ) -> None:
         """See `Kit.identify`."""
-        self._kit.open()
+        until = self._kit.open()
         person = Person(email=email, phone=phone, customer_id=customer_id)
         link = self._kit.intake.link(request, visitor, person, level=people.VERIFIED, source="shop")
-        if link is not None and self._kit.store.write_sync(people.keep_links, link):
+        if link is not None and self._kit.store.write_sync(people.keep_links, link, until=until):
             moved = self._kit.intake.moved(link, request)
             if moved is not None:
-                self._kit.store.write_sync(people.keep_links, moved)
+                self._kit.store.write_sync(people.keep_links, moved, until=until)
 
 
-class _Unheard:
-    """Waits for a write that nobody waits for: counts its failure."""
+class _Posted:
+    """A touchpoint on its way to the store, with nobody waiting for it: tried a few times, and then counted."""
 
-    def __init__(self, faults: Faults) -> None:
-        self._faults = faults
+    def __init__(self, kit: Kit, touch: Touch) -> None:
+        self._kit = kit
+        self._touch = touch
+        self._tries = _TOUCH_TRIES
+
+    def post(self) -> None:
+        self._tries -= 1
+        self._kit.store.post(people.keep_touches, self._touch, self)
 
     def told(self, outcome: Any) -> None:
-        if isinstance(outcome, Exception):
-            self._faults.count("touchpoint")
+        if not isinstance(outcome, Exception):
+            return
+        if self._tries:
+            self.post()
+        else:
+            self._kit.faults.count("touchpoint")

@@ -159,7 +159,10 @@ def _aware(value: object) -> object:
 
 
 def _in_utc(value: datetime | None) -> datetime | None:
-    return value.astimezone(UTC) if value is not None else None
+    try:
+        return value.astimezone(UTC) if value is not None else None
+    except OverflowError:
+        raise InvalidInput("time", "is outside the years that a clock can show") from None
 
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, ser_json_bytes="utf8")

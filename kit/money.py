@@ -22,6 +22,7 @@ MINOR_DIGITS: dict[str, int] = {
 
 #: Above any real order, below where a vendor's number type would lose digits.
 LARGEST = Decimal("1e12")
+LONGEST = 40
 
 
 def amount(field: str, value: object) -> Decimal:
@@ -36,10 +37,15 @@ def amount(field: str, value: object) -> Decimal:
         raise InvalidInput(field, 'is not a plain decimal number; pass Decimal("12.50") or "12.50"')
     if not isinstance(value, (Decimal, int, str)):
         raise InvalidInput(field, f'is a {type(value).__name__}; pass Decimal("12.50") or the string "12.50"')
+    if isinstance(value, str) and len(value) > LONGEST:
+        raise InvalidInput(field, f"is longer than {LONGEST} characters")
     number = Decimal(value)
     if not number.is_finite():
         raise InvalidInput(field, "is not a finite number")
-    if abs(number) >= LARGEST:
+    # Looked at before any arithmetic: an exponent of three million is a small object and a very long text.
+    if number.adjusted() < -LONGEST or len(number.as_tuple().digits) > LONGEST:
+        raise InvalidInput(field, f"has more than {LONGEST} digits")
+    if number.adjusted() >= LARGEST.adjusted() and number:
         raise InvalidInput(field, "is 1,000,000,000,000 or more; amounts are in the currency's major unit")
     return number
 

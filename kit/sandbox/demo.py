@@ -14,6 +14,7 @@ import httpx
 import uvicorn
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from kit.kit import Kit
@@ -271,12 +272,14 @@ def table(lines: Iterable[Line], visits: dict[str, str]) -> Table:
     shown = Table("order", "visit", "captured", *VENDORS, box=SIMPLE, pad_edge=False)
     for line in lines:
         outcomes = [_styled(line.destinations.get(vendor, "")) for vendor in VENDORS]
-        shown.add_row(line.order, visits.get(line.order, "yours"), ", ".join(line.captured) or "nothing", *outcomes)
+        shown.add_row(
+            escape(line.order), visits.get(line.order, "yours"), ", ".join(line.captured) or "nothing", *outcomes
+        )
     return shown
 
 
 def _styled(outcome: str) -> str:
-    return f"[green]{outcome}[/]" if outcome == "accepted" else f"[yellow]{outcome}[/]"
+    return f"[green]{outcome}[/]" if outcome == "accepted" else f"[yellow]{escape(outcome)}[/]"
 
 
 def _wrong(expected: Sequence[Expected], lines: Sequence[Line], sandbox: Sandbox) -> list[str]:

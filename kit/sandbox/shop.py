@@ -1,5 +1,7 @@
 """The demo shop: a small Starlette app that uses the kit as the README's quickstart does."""
 
+import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -18,6 +20,8 @@ from kit.sandbox.ledger import lines_of
 from kit.sandbox.server import Addresses, Credentials
 from kit.web import CaptureMiddleware, endpoints, script_tag, visitor_of
 from kit.web.assets import environment
+
+log = logging.getLogger(__name__)
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -178,23 +182,34 @@ class _Pages:
     async def confirmed(self, request: Request, order: Order) -> Response:
         try:
             await self.attribution.report(_conversion(order), request)
-        except StoreUnavailable:
-            pass  # the page is shown regardless; the nightly backfill reports the order
+        except (StoreUnavailable, ValueError) as error:
+            # The buyer has paid and sees the page regardless; `error` names the field, never its value.
+            log.error("an order was not reported: %s", error)
         return self.page(request, "thanks", order=order)
 
     async def payment(self, request: Request) -> Response:
         """The payment provider's webhook: no cookie, no browser. A 503 makes the provider try again."""
-        order = self.books.orders.get(str((await request.json()).get("order", "")))
+        order = self.books.orders.get(_order_in(await request.body()))
         if order is None:
             return JSONResponse({"error": "order: is not one of this shop's"}, status_code=404)
         try:
             reported = await self.attribution.report(_conversion(order))
         except StoreUnavailable:
             return Response(status_code=503, headers={"Retry-After": "30"})
+        except ValueError as error:
+            return JSONResponse({"error": str(error)}, status_code=422)
         return JSONResponse({"event_id": reported.event_id, "new": reported.new})
 
     async def reported(self, request: Request) -> Response:
         return self.page(request, "reported", lines=await lines_of(self.attribution))
+
+
+def _order_in(body: bytes) -> str:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return ""
+    return str(found.get("order", "")) if isinstance(found, dict) else ""
 
 
 async def _form(request: Request) -> dict[str, str]:

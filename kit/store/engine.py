@@ -53,9 +53,14 @@ def parse_url(store: str) -> URL:
 def connect(url: URL, *, lock_timeout: timedelta, read_only: bool = False) -> Engine:
     """Return an engine whose transactions are ours to begin: IMMEDIATE for the writer, query_only for a reader."""
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
+        return _postgresql(url, lock_timeout=lock_timeout, read_only=read_only)
     _make_private(Path(url.database or ""))
-    engine = create_engine(url, connect_args={"timeout": lock_timeout.total_seconds(), "check_same_thread": False})
+    # Without its parameters: an error of the database's must not carry an e-mail into a log.
+    engine = create_engine(
+        url,
+        connect_args={"timeout": lock_timeout.total_seconds(), "check_same_thread": False},
+        hide_parameters=True,
+    )
 
     @event.listens_for(engine, "connect")
     def _settings(dbapi: DBAPIConnection, _: ConnectionPoolEntry) -> None:
@@ -76,6 +81,21 @@ def connect(url: URL, *, lock_timeout: timedelta, read_only: bool = False) -> En
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgresql(url: URL, *, lock_timeout: timedelta, read_only: bool) -> Engine:
+    engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
+    milliseconds = int(lock_timeout.total_seconds() * 1000)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # For each transaction, since a pooler in between may give the next one another connection.
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
+        if read_only:
+            connection.exec_driver_sql("SET TRANSACTION READ ONLY")
 
     return engine
 

@@ -1,8 +1,10 @@
 """The store as the rest of the house sees it: opens lazily in each process, runs verbs, and never outlasts its time."""
 
 import asyncio
+import math
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import timedelta
@@ -36,9 +38,9 @@ class Store:
         self._readers: Engine | None = None
         self._writers: Engine | None = None
 
-    def migrate(self) -> None:
+    def migrate(self, *, lock_timeout: timedelta = timedelta(seconds=30)) -> None:
         """Bring the schema up to date. SQLite does this by itself at first use; PostgreSQL by `kit migrate`."""
-        engine = connect(self.url, lock_timeout=timedelta(seconds=30))
+        engine = connect(self.url, lock_timeout=lock_timeout)
         try:
             migrate(engine)
         finally:
@@ -73,7 +75,7 @@ class Store:
                 return
         if self.url.get_backend_name() != "sqlite":
             raise ConfigurationError("store", "its schema is not up to date; run `kit migrate`")
-        self.migrate()
+        self.migrate(lock_timeout=self.timeout * _LOCK_SHARE)
 
     def close(self) -> None:
         """Finish what is queued and close every connection of this process."""
@@ -85,14 +87,21 @@ class Store:
                         engine.dispose()
             self._writer = self._writers = self._readers = None
 
-    async def write(self, verb: Verb[_Argument, _Result], argument: _Argument) -> _Result:
-        """Run one verb, grouped with whatever else is queued; returns when it is committed with fsync."""
-        waiter = LoopWaiter(asyncio.get_running_loop())
+    async def write(
+        self, verb: Verb[_Argument, _Result], argument: _Argument, *, until: float | None = None
+    ) -> _Result:
+        """Run one verb, grouped with whatever else is queued; returns when it is committed with fsync.
+
+        `until` is an end on the loop's clock that is sooner than the store's own timeout.
+        """
+        loop = asyncio.get_running_loop()
+        waiter = LoopWaiter(loop)
+        ends = until if until is not None else loop.time() + self.timeout.total_seconds()
         try:
-            async with asyncio.timeout(self.timeout.total_seconds()):
+            async with asyncio.timeout_at(ends):
                 if not self.is_open:
                     await asyncio.to_thread(self.open)
-                self._submit(verb, argument, waiter)
+                self.open().submit(verb, argument, waiter, timeout=ends - loop.time())
                 result: _Result = await waiter.future
         except TimeoutError:
             raise StoreUnavailable("no answer in time") from None
@@ -100,12 +109,13 @@ class Store:
             raise StoreUnavailable(type(error).__name__) from None
         return result
 
-    def write_sync(self, verb: Verb[_Argument, _Result], argument: _Argument) -> _Result:
-        """`write` for code without an event loop."""
+    def write_sync(self, verb: Verb[_Argument, _Result], argument: _Argument, *, until: float | None = None) -> _Result:
+        """`write` for code without an event loop; `until` is on the clock of `time.monotonic`."""
         waiter = ThreadWaiter()
+        ends = until if until is not None else time.monotonic() + self.timeout.total_seconds()
         try:
-            self._submit(verb, argument, waiter)
-            result: _Result = waiter.future.result(self.timeout.total_seconds())
+            self.open().submit(verb, argument, waiter, timeout=ends - time.monotonic())
+            result: _Result = waiter.future.result(ends - time.monotonic())
         except FutureTimeout:
             raise StoreUnavailable("no answer in time") from None
         except SQLAlchemyError as error:
@@ -113,8 +123,8 @@ class Store:
         return result
 
     def post(self, verb: Verb[_Argument, Any], argument: _Argument, waiter: Waiter) -> None:
-        """Queue one verb and return at once; `waiter` is told from the writer's thread."""
-        self._submit(verb, argument, waiter)
+        """Queue one verb, for as long as it takes, and return at once; `waiter` is told from the writer's thread."""
+        self.open().submit(verb, argument, waiter, timeout=math.inf)
 
     @property
     def waiting(self) -> int:
@@ -135,6 +145,3 @@ class Store:
     async def read(self, query: Callable[[Connection], _Result]) -> _Result:
         """`read_sync` in a thread."""
         return await asyncio.to_thread(self.read_sync, query)
-
-    def _submit(self, verb: Verb[Any, Any], argument: Any, waiter: Waiter) -> None:
-        self.open().submit(verb, argument, waiter, timeout=self.timeout.total_seconds())

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
+
+from kit.errors import StoreUnavailable
 
 log = logging.getLogger("kit")
 
@@ -24,6 +26,10 @@ Verb = Callable[[Connection, Sequence[_Argument]], Sequence[_Result]]
 
 #: The most calls that one transaction takes.
 GROUP = 512
+
+_EVERYBODYS = tuple(
+    f"SQLITE_{name}" for name in ("BUSY", "LOCKED", "FULL", "IOERR", "CANTOPEN", "READONLY", "CORRUPT", "NOTADB")
+)
 
 
 class Waiter(Protocol):
@@ -99,7 +105,7 @@ class Writer:
         self._thread.start()
 
     def submit(self, verb: Verb[Any, Any], argument: Any, waiter: Waiter, *, timeout: float) -> None:
-        """Queue one call. A call still queued after `timeout` seconds is never run, and its waiter is not told."""
+        """Queue one call. A call that still waits after `timeout` seconds is not run; its waiter is told so."""
         self._calls.put(_Call(verb, argument, waiter, time.monotonic() + timeout))
 
     @property
@@ -124,10 +130,16 @@ class Writer:
                     ending = True
                     break
                 group.append(call)
-            self._commit([call for call in group if call.expires > time.monotonic()])
+            self._commit_in_time(group)
             if ending:
                 break
         self._disconnect()
+
+    def _commit_in_time(self, group: Sequence[_Call]) -> None:
+        now = time.monotonic()
+        late = [call for call in group if call.expires <= now]
+        _tell([(call.waiter, StoreUnavailable("the call waited too long")) for call in late])
+        self._commit([call for call in group if call.expires > now])
 
     def _commit(self, group: Sequence[_Call]) -> None:
         """Commit the group as one; when that fails, each call alone, so that one bad call fails nobody else's."""
@@ -135,15 +147,11 @@ class Writer:
             return
         try:
             answers = self._transaction(group)
-        except OperationalError as error:
-            # The database itself is locked or gone: asking again for each call would only multiply the wait.
-            self._disconnect()
-            _tell([(call.waiter, error) for call in group])
         except Exception as error:  # noqa: BLE001 - whatever a verb raises belongs to its own caller
             if isinstance(error, DBAPIError):
                 self._disconnect()
-            if len(group) == 1:
-                group[0].waiter.told(error)
+            if len(group) == 1 or _is_everybodys(error):
+                _tell([(call.waiter, error) for call in group])
                 return
             for call in group:
                 self._commit([call])
@@ -165,6 +173,14 @@ class Writer:
             with contextlib.suppress(DBAPIError):
                 self._connection.close()
             self._connection = None
+
+
+def _is_everybodys(error: Exception) -> bool:
+    """Return whether the database itself is locked, full or gone: asking for each call would only multiply the wait."""
+    if not isinstance(error, DBAPIError):
+        return False
+    name = getattr(error.orig, "sqlite_errorname", "")
+    return error.connection_invalidated or name.startswith(_EVERYBODYS)
 
 
 def _by_verb(group: Sequence[_Call]) -> Iterator[tuple[Verb[Any, Any], list[int]]]:
