@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from kit import Conversion
 from kit.model import Mode
+from kit.store.overview import Pause, pause
 from tests.support import make_kit, rockerbox, rokt
 
 
@@ -74,6 +76,18 @@ async def test_replay_puts_back_what_was_skipped_and_says_how_many(shop: Path) -
     second = json.loads(run(*asked, folder=shop).stdout)
 
     assert (first, second) == ({"replayed": 2}, {"replayed": 0})
+
+
+async def test_foreign_text_is_shown_as_it_is(tmp_path: Path) -> None:
+    """An order id or a vendor's words that look like the terminal's markup break nothing and are not hidden."""
+    kit = make_kit(tmp_path, destinations=[rokt(mode=Mode.SHADOW)])
+    await kit.report(Conversion(order_id="A[/b]1", email="jane@example.com"))
+    now = datetime.now(UTC)
+    await kit.store.write(pause, Pause(destination="rokt", reason="401: [/error]", now=now))
+    kit.store.close()
+
+    assert "A[/b]1" in run("why", "A[/b]1", folder=tmp_path).stdout
+    assert "401: [/error]" in run("status", folder=tmp_path).stdout
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+import time
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from kit import ConfigurationError, Conversion, InvalidInput, Item, Kit, StoreUnavailable, visitor_of
 from kit.destinations import AdRoll
-from kit.model import Identifiers
+from kit.model import Identifiers, VisitorId
 from kit.store.overview import Told, told
 from tests.support import KEY, Browser, FrozenClock, Page, adroll, make_kit
 
@@ -445,6 +446,11 @@ async def test_gpc_beats_a_yes_of_the_shop(kit: Kit) -> None:
         ({"value": Decimal("Infinity")}, "value"),
         ({"value": "-1"}, "value"),
         ({"value": True}, "value"),
+        ({"value": "1" * 2_000}, "value"),
+        ({"value": Decimal("1E-3000000")}, "value"),
+        ({"value": "1000000000000"}, "value"),
+        ({"time": "9999-12-31T23:59:59-01:00"}, "time"),
+        ({"time": "0001-01-01T00:00:00+05:00"}, "time"),
         ({"value": "1", "currency": None}, "currency"),
         ({"currency": "XXX"}, "currency"),
         ({"currency": "US"}, "currency"),
@@ -495,6 +501,13 @@ def test_a_conversion_shows_no_person_in_its_repr() -> None:
     shown = repr(purchase(email="jane@example.com", phone="3238675309", first_name="Janine", last_name="Doe"))
 
     assert not any(secret in shown for secret in ("jane@", "3238675309", "Janine", "Doe"))
+
+
+@pytest.mark.parametrize("visitor", ["", "x" * 50, "\ud800", "a\x00b"])
+async def test_a_visitor_that_cannot_be_one_is_refused_by_name(kit: Kit, visitor: str) -> None:
+    """A value from a shop's own table is checked before it reaches the database."""
+    with pytest.raises(InvalidInput, match="visitor: "):
+        await kit.report(purchase(), visitor=VisitorId(visitor))
 
 
 async def test_identify_names_the_field_it_refuses(kit: Kit) -> None:
@@ -604,6 +617,43 @@ async def test_a_locked_store_is_store_unavailable_within_its_time(kit: Kit, tmp
 
     assert waited < 2.5
     assert (await kit.report(purchase())).new
+
+
+def test_the_first_call_keeps_its_time_too(tmp_path: Path) -> None:
+    """A store that is locked before it was ever opened: the synchronous call ends within two seconds, many as well."""
+    with sqlite3.connect(tmp_path / "kit.db", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        kit = make_kit(tmp_path)
+        began = time.monotonic()
+
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                kit.sync.report(purchase())
+        waited = time.monotonic() - began
+        other.execute("ROLLBACK")
+    other.close()
+
+    assert waited < 4.5
+    assert kit.sync.report(purchase()).new
+    kit.store.close()
+
+
+async def test_a_touchpoint_outlives_a_lock(kit: Kit, tmp_path: Path) -> None:
+    """Nobody waits for it, so it waits by itself."""
+    browser = Browser(kit)
+    with sqlite3.connect(tmp_path / "kit.db", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        page = await browser.open("/?adct=click123")
+        await asyncio.sleep(1.2)
+        other.execute("ROLLBACK")
+    other.close()
+    visitor = visitor_of(page)
+    assert visitor is not None
+
+    await asyncio.sleep(1.2)
+
+    assert (await kit.identifiers(visitor=visitor.id)).click_id("adroll") == "click123"
+    assert not kit.faults.counts
 
 
 async def test_pages_and_links_go_on_when_the_store_is_gone(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ def manual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     module = types.ModuleType("manual")
     monkeypatch.setitem(sys.modules, "manual", module)
     order = types.SimpleNamespace(number="1001", total=Decimal("56.78"), email="jane@example.com", customer="c-1")
+    order.may_be_sent = True
 
     async def an_order(request: object) -> Any:
         return order

@@ -5,18 +5,19 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kit import Conversion, Kit
+from kit.delivery.lane import Lane
 from kit.destinations import AdRoll, Destination, Rockerbox, Rokt
 from kit.model import ClickId, Consent, DeliveryState, Identifiers, Mode, VisitorId
 from kit.sandbox import Sandbox
 from kit.store import people
-from kit.store.outbox import Claim, Opening, claim, open_attempts
+from kit.store.outbox import Claim, Closing, Opening, Settlement, claim, close, open_attempts
 from kit.store.overview import (
     Pause,
     Replay,
@@ -457,6 +458,182 @@ async def test_a_person_decides_about_what_is_held(tmp_path: Path, delivered: bo
         assert it.sandbox.adroll.counted == counted
         assert [row.state for row in await it.rows()] == ["delivered"]
         assert len({request.body for request in it.sandbox.adroll.requests}) == 1
+
+
+async def test_a_neighbours_answer_does_not_shorten_what_a_vendor_asked_for(tmp_path: Path) -> None:
+    """429 for an hour on one order, 500 and 200 on those under way beside it: nothing is sent for that hour."""
+    async with world(tmp_path, Rockerbox) as it:
+        for number in range(3):
+            await it.order(f"order-{number}")
+        it.sandbox.rockerbox.answers(429, headers={"retry-after": "3600"})
+        it.sandbox.rockerbox.answers(500, delay=0.2)
+        it.sandbox.rockerbox.answers(delay=0.3)
+        await it.drain()
+
+        it.clock.passes(timedelta(minutes=59))
+        await it.drain()
+
+        assert len(it.sandbox.rockerbox.requests) == 3
+        gate = (await it.standing()).gate
+        assert gate is not None
+        assert gate.until >= NOON + timedelta(hours=1)
+
+
+async def test_a_probe_that_is_not_sent_hands_the_gate_back(tmp_path: Path) -> None:
+    """After a pause the first deliveries turn out to lack identifiers: the ones behind them do not wait for that."""
+    async with world(tmp_path, Rokt) as it:
+        it.sandbox.rokt.answers(401)
+        await it.order("first")
+        await it.drain()
+        for number in range(20):
+            await it.kit.report(Conversion(order_id=f"nobody-{number}"))
+        await it.order("last")
+
+        it.clock.passes(timedelta(minutes=16))
+        await it.drain()
+
+        assert it.sandbox.rokt.counted == 2
+
+
+async def test_switching_to_shadow_ends_a_pause(tmp_path: Path) -> None:
+    """What sends nothing is held back by nobody: the backlog is looked at in one go."""
+    async with world(tmp_path, Rokt) as it:
+        it.sandbox.rokt.answers(401)
+        for number in range(30):
+            await it.order(f"order-{number}")
+        await it.drain()
+        shadow = make_kit(tmp_path, destinations=[rokt(mode="shadow")], clock=it.clock)
+
+        await shadow.worker.drain()
+
+        shadow.store.close()
+        assert {(row.state, row.reason) for row in await it.rows()} == {("skipped", "shadow")}
+
+
+async def test_a_large_backlog_of_skipped_deliveries_is_no_deep_recursion(tmp_path: Path) -> None:
+    """Two thousand orders without identifiers: each is skipped, none is dead."""
+    async with world(tmp_path, Rokt) as it:
+        await asyncio.gather(*(it.kit.report(Conversion(order_id=f"nobody-{n}")) for n in range(2_000)))
+
+        await it.drain()
+
+        assert (await it.standing()).counts == {("skipped", "identifier"): 2_000}
+
+
+async def test_a_bad_moment_of_the_vendor_leaves_batches_whole(tmp_path: Path) -> None:
+    """503 says nothing about a batch's size: the retry carries all of it."""
+    async with world(tmp_path, Rokt) as it:
+        for number in range(8):
+            await it.order(f"order-{number}")
+        it.sandbox.rokt.answers(503, times=2)
+        await it.drain()
+        it.clock.passes(timedelta(minutes=1))
+        await it.drain()
+        it.clock.passes(timedelta(minutes=1))
+
+        await it.drain()
+
+        assert [len(request.events) for request in it.sandbox.rokt.requests] == [8, 8, 8]
+
+
+async def test_what_is_learnt_while_a_delivery_is_claimed_is_in_its_body(tmp_path: Path) -> None:
+    """The thank-you page comes between the claim and the first attempt: the attempt waits for the newer event."""
+    async with world(tmp_path, Rokt) as it:
+        await it.kit.report(Conversion(order_id="order-1", value="19.90", currency="USD", email="jane@example.com"))
+        lane = Lane(
+            it.kit.destinations[0],
+            store=it.kit.store,
+            may_send=it.kit.intake.may_keep,
+            clock=it.clock,
+            dice=lambda: 0.5,
+            owner="this test",
+        )
+        claimed = await lane.claim()
+        await it.order("order-1", coupon="AUTUMN")
+
+        for batch in claimed:
+            await lane.send(batch)
+        await lane.aclose()
+        assert len(it.sandbox.rokt.requests) == 0
+        await it.drain()
+
+        assert b"rokt-click" in it.sandbox.rokt.requests[0].body
+
+
+async def test_what_is_learnt_while_a_delivery_is_being_skipped_is_not_lost(tmp_path: Path) -> None:
+    """Found to lack an identifier, and meanwhile the repeat brought one: it is looked at again and sent."""
+    async with world(tmp_path, Rokt) as it:
+        await it.kit.report(Conversion(order_id="order-1", value="19.90", currency="USD"))
+        asked = Claim(destination="rokt", limit=10, owner="this test", lease=timedelta(seconds=70), now=it.clock())
+        claimed = (await it.kit.store.write(claim, asked))[0]
+        await it.order("order-1")
+        skipped = Settlement(
+            delivery_id=claimed.delivery_id,
+            token=claimed.token,
+            state=DeliveryState.SKIPPED,
+            reason="identifier",
+            curable=True,
+            revision=claimed.revision,
+        )
+
+        closing = Closing(destination="rokt", attempt=None, outcome="not_sent", settlements=(skipped,), now=it.clock())
+        await it.kit.store.write(close, closing)
+        await it.drain()
+
+        assert [row.state for row in await it.rows()] == ["delivered"]
+
+
+async def test_stopping_hands_back_what_waits_for_a_slot(tmp_path: Path) -> None:
+    """SIGTERM among thirty orders to a slow vendor: what is under way ends, the rest is pending again."""
+    async with world(tmp_path, AdRoll, worker=True) as it:
+        it.sandbox.adroll.answers(delay=0.5, times=None)
+        for number in range(30):
+            await it.order(f"order-{number}")
+        running = asyncio.create_task(it.kit.worker.run())
+        await asyncio.sleep(0.3)
+        assert it.sandbox.adroll.requests
+
+        it.kit.worker.stop()
+        async with asyncio.timeout(5):
+            await running
+
+        found = [row.state for row in await it.rows()]
+        assert set(found) == {"delivered", "pending"}
+        assert found.count("delivered") == it.sandbox.adroll.counted <= 8
+
+
+async def test_a_replay_asks_again_whether_it_may_be_sent(tmp_path: Path) -> None:
+    """What shadow recorded is no frozen body: live, the event is checked and built anew."""
+    shadow = make_kit(tmp_path, destinations=[rokt(mode="shadow")])
+    await shadow.report(Conversion(order_id="order-1", email="jane@example.com"))
+    await shadow.worker.drain()
+    shadow.store.close()
+    async with world(tmp_path, Rokt, rokt={"email": "raw"}) as it:
+        it.clock.passes(datetime.now(UTC) - NOON)
+        await it.kit.store.write(replay, Replay(state=DeliveryState.SKIPPED, reason="shadow", now=it.clock()))
+
+        await it.drain()
+
+        assert b"jane@example.com" in it.sandbox.rokt.requests[0].body
+
+
+async def test_an_error_in_a_shops_destination_leaves_no_value_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where it arose is logged, never its text."""
+
+    class Leaky(Rockerbox):
+        def payload(self, dispatch: Any, *, now: Any) -> Any:
+            raise ValueError(f"cannot send {dispatch.conversion.email}")
+
+    made = make_kit(tmp_path, destinations=[Leaky(advertiser="x", name="leaky")])
+    await made.report(Conversion(order_id="1", email="jane@example.com"))
+
+    await made.worker.drain()
+
+    made.store.close()
+    assert "jane@example.com" not in caplog.text
+    assert "ValueError in payload" in str([record.__dict__ for record in caplog.records])
 
 
 async def test_two_workers_never_send_one_delivery_twice(tmp_path: Path) -> None:

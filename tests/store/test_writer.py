@@ -60,6 +60,19 @@ async def test_a_call_that_fails_fails_alone(store: Store) -> None:
     assert counted(store) == 2
 
 
+def overload(connection: Connection, keys: Sequence[str]) -> Sequence[str]:
+    connection.exec_driver_sql("select " + "+".join("1" * 5_000))
+    return keys
+
+
+async def test_an_operational_error_of_one_call_is_not_everybodys(store: Store) -> None:
+    """A statement that this database cannot take fails its own caller; a locked database fails them all."""
+    answers = await asyncio.gather(store.write(keep, "first"), store.write(overload, "bad"), return_exceptions=True)
+
+    assert [type(answer) for answer in answers] == [str, StoreUnavailable]
+    assert counted(store) == 1
+
+
 async def test_a_row_that_breaks_a_rule_fails_alone(store: Store) -> None:
     """A constraint violation rolls its group back, and the others are tried by themselves."""
     answers = await asyncio.gather(
