@@ -18,7 +18,7 @@ from kit.configuration import checked_destinations, checked_keys, checked_origin
 from kit.consent import ConsentPolicy, ConsentRule
 from kit.delivery.worker import Worker
 from kit.destinations import Destination
-from kit.errors import ConfigurationError, KitError, StoreUnavailable
+from kit.errors import ConfigurationError, StoreUnavailable
 from kit.intake import HasScope, Intake, Person
 from kit.model import Clock, Consent, Conversion, Identifiers, Reported, Touchpoint, Visitor, VisitorId, utc_now
 from kit.store import Store, keys, known, people
@@ -303,7 +303,7 @@ class Kit:
             self.store.open()
             if not self.intake.index_key:
                 self.intake.index_key = self.store.write_sync(keys.index_key, self._given_index_key)
-        except KitError as error:
+        except Exception as error:  # noqa: BLE001 - belongs to whoever waits
             waiting.set_exception(error)
             return
         waiting.set_result(None)

@@ -47,12 +47,16 @@ def three_vendors() -> list[Destination]:
     return [adroll(), rokt(), rockerbox()]
 
 
+#: Where a test's folder has its store elsewhere than in a file of its own.
+STORES: dict[Path, str] = {}
+
+
 def make_kit(folder: Path, **settings: Any) -> Kit:
-    """Return a kit on a SQLite file in `folder`, on plain http, opted out by nobody."""
+    """Return a kit on a SQLite file in `folder` (or see STORES), on plain http, opted out by nobody."""
     given: dict[str, Any] = {
         "secret_keys": [KEY],
         "consent": "opt_out",
-        "store": f"sqlite:///{folder}/kit.db",
+        "store": STORES.get(folder, f"sqlite:///{folder}/kit.db"),
         "destinations": three_vendors(),
         "insecure_cookies": True,
         "trusted_proxies": ["127.0.0.1"],

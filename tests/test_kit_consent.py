@@ -3,11 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from kit import Conversion, Kit
 from kit.model import Identifiers
 from kit.store.overview import told
 from tests.support import Browser, make_kit
 from tests.test_kit import browser_reports, identifiers, purchase, rows, states
+
+pytestmark = pytest.mark.usefixtures("both_engines")
 
 SKIPPED = dict.fromkeys(("adroll", "rokt", "rockerbox"), ("skipped", "consent"))
 PERSON: dict[str, Any] = {"email": "jane@example.com", "customer_id": "customer-1"}

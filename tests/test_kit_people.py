@@ -1,8 +1,12 @@
 """Stories of people: nobody's click, e-mail or number reaches somebody else's order."""
 
+import pytest
+
 from kit import Kit
 from tests.support import Browser
 from tests.test_kit import browser_reports, identifiers, purchase
+
+pytestmark = pytest.mark.usefixtures("both_engines")
 
 
 async def test_a_guest_on_a_signed_in_browser_gets_nothing_of_the_customers_and_gives_nothing(kit: Kit) -> None:

@@ -1,6 +1,7 @@
 """The store as the rest of the house sees it: opens lazily in each process, runs verbs, and never outlasts its time."""
 
 import asyncio
+import contextlib
 import math
 import os
 import threading
@@ -61,13 +62,23 @@ class Store:
                 if inherited is not None:
                     inherited.dispose(close=False)
             try:
-                self._writers = connect(self.url, lock_timeout=self.timeout * _LOCK_SHARE)
-                self._readers = connect(self.url, lock_timeout=self.timeout * _LOCK_SHARE, read_only=True)
-                self._ensure_schema(self._readers)
+                self._writers, self._readers = self._engines()
             except (SQLAlchemyError, OSError) as error:
                 raise StoreUnavailable(type(error).__name__) from None
             self._writer, self._pid = Writer(self._writers), os.getpid()
             return self._writer
+
+    def _engines(self) -> tuple[Engine, Engine]:
+        with contextlib.ExitStack() as half_open:
+            opened = []
+            for read_only in (False, True):
+                engine = connect(self.url, lock_timeout=self.timeout * _LOCK_SHARE, read_only=read_only)
+                half_open.callback(engine.dispose)
+                opened.append(engine)
+            writers, readers = opened
+            self._ensure_schema(readers)
+            half_open.pop_all()
+        return writers, readers
 
     def _ensure_schema(self, readers: Engine) -> None:
         with readers.connect() as connection:

@@ -33,6 +33,8 @@ from kit.store.overview import (
 )
 from tests.support import FPC, NOON, FrozenClock, adroll, make_kit, rockerbox, rokt
 
+pytestmark = pytest.mark.usefixtures("both_engines")
+
 VISITOR = VisitorId("v" * 22)
 GRANTED = Consent(granted=True, signal="test", at=NOON)
 

@@ -1,0 +1,106 @@
+"""What is PostgreSQL's alone: locks, time limits, the schema by command, workers that share."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from kit import ConfigurationError, Conversion, Kit, StoreUnavailable
+from kit.store.overview import standings
+from kit.store.store import Store
+from tests.postgres import Server
+from tests.support import STORES, make_kit, rokt
+
+
+@pytest.fixture
+def database(postgres: Server, tmp_path: Path) -> object:
+    with postgres.database() as url:
+        STORES[tmp_path] = url
+        yield url
+        del STORES[tmp_path]
+
+
+def order(number: int) -> Conversion:
+    return Conversion(order_id=f"order-{number}", value="19.90", currency="USD", email=f"jane.{number}@example.com")
+
+
+async def reported(kit: Kit, numbers: range) -> list[bool]:
+    return [one.new for one in await asyncio.gather(*(kit.report(order(number)) for number in numbers))]
+
+
+async def test_two_webs_that_report_the_same_orders_the_other_way_round_both_succeed(
+    database: str, tmp_path: Path
+) -> None:
+    """No deadlock reaches a caller, and every order is one event."""
+    one, other = make_kit(tmp_path), make_kit(tmp_path)
+
+    forward, backward = await asyncio.gather(reported(one, range(300)), reported(other, range(299, -1, -1)))
+
+    counts = (await one.store.read(standings))[0].counts
+    one.store.close()
+    other.store.close()
+    assert sum(forward) + sum(backward) == 300
+    assert sum(counts.values()) == 300
+
+
+async def test_a_lock_is_waited_for_within_the_stores_time_and_nothing_follows(database: str, tmp_path: Path) -> None:
+    """A call that failed for a lock is not committed once the lock is gone."""
+    kit = make_kit(tmp_path)
+    await kit.ready()
+    engine = create_engine(kit.store.url)
+    with engine.connect() as other:
+        other.execute(text("LOCK TABLE events IN ACCESS EXCLUSIVE MODE"))
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            await kit.report(order(1))
+        waited = time.monotonic() - began
+        other.rollback()
+    engine.dispose()
+    await asyncio.sleep(0.5)
+
+    assert waited < 2.5
+    assert await kit.store.read(standings) == []
+    assert (await kit.report(order(1))).new
+    kit.store.close()
+
+
+async def test_a_schema_that_is_not_there_asks_for_kit_migrate(postgres: Server, tmp_path: Path) -> None:
+    """PostgreSQL is never changed by a web process that happens to start."""
+    with pytest.raises(ConfigurationError, match="run `kit migrate`"):
+        Store(postgres.url.set(drivername="postgresql").render_as_string(hide_password=False)).open()
+
+
+async def test_workers_share_what_is_due_and_double_nothing(database: str, tmp_path: Path) -> None:
+    """SKIP LOCKED: four workers claim at once, each delivery is settled once."""
+    kits = [make_kit(tmp_path, destinations=[rokt(mode="shadow")]) for _ in range(4)]
+    await reported(kits[0], range(400))
+
+    await asyncio.gather(*(kit.worker.drain() for kit in kits))
+
+    counts = (await kits[0].store.read(standings))[0].counts
+    for kit in kits:
+        kit.store.close()
+    assert counts == {("skipped", "shadow"): 400}
+
+
+async def test_a_backend_that_is_ended_is_replaced(database: str, tmp_path: Path) -> None:
+    """An administrator ends every connection of the shop: one call may fail, the next works without a restart."""
+    kit = make_kit(tmp_path)
+    await kit.report(order(1))
+    engine = create_engine(kit.store.url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as admin:
+        others = "pid <> pg_backend_pid() AND datname = current_database()"
+        admin.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"))
+    engine.dispose()
+
+    answers: list[bool | None] = []
+    for number in range(2, 5):
+        try:
+            answers.append((await kit.report(order(number))).new)
+        except StoreUnavailable:
+            answers.append(None)
+
+    kit.store.close()
+    assert answers[1:] == [True, True]
