@@ -1,6 +1,7 @@
 """What tests share: a clock that stands still, a browser at the level of ASGI, and a kit with its vendors."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.cookies import SimpleCookie
@@ -27,6 +28,18 @@ class FrozenClock:
 
     def passes(self, duration: timedelta) -> None:
         self.now += duration
+
+
+async def eventually(true: Callable[[], Awaitable[bool] | bool], *, seconds: float = 30) -> None:
+    """Wait until it is so: a busy machine takes its time, and a test must not guess how much."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while True:
+        answer = true()
+        if answer if isinstance(answer, bool) else await answer:
+            return
+        assert loop.time() < deadline, "it did not come true in time"
+        await asyncio.sleep(0.02)
 
 
 def adroll(**fields: Any) -> AdRoll:

@@ -16,7 +16,7 @@ from kit import ConfigurationError, Conversion, InvalidInput, Item, Kit, StoreUn
 from kit.destinations import AdRoll
 from kit.model import Identifiers, VisitorId
 from kit.store.overview import Told, told
-from tests.support import KEY, Browser, FrozenClock, Page, adroll, make_kit
+from tests.support import KEY, Browser, FrozenClock, Page, adroll, eventually, make_kit
 
 
 def purchase(order: str = "order-1", **fields: Any) -> Conversion:
@@ -216,9 +216,10 @@ async def test_a_click_before_the_store_is_open_is_kept(tmp_path: Path) -> None:
     visitor = visitor_of(page)
     assert visitor is not None
 
-    await asyncio.sleep(0.3)
+    async def kept() -> bool:
+        return (await kit.identifiers(visitor=visitor.id)).click_id("adroll") == "click123"
 
-    assert (await kit.identifiers(visitor=visitor.id)).click_id("adroll") == "click123"
+    await eventually(kept)
     kit.store.close()
 
 
@@ -650,9 +651,10 @@ async def test_a_touchpoint_outlives_a_lock(kit: Kit, tmp_path: Path) -> None:
     visitor = visitor_of(page)
     assert visitor is not None
 
-    await asyncio.sleep(1.2)
+    async def kept() -> bool:
+        return (await kit.identifiers(visitor=visitor.id)).click_id("adroll") == "click123"
 
-    assert (await kit.identifiers(visitor=visitor.id)).click_id("adroll") == "click123"
+    await eventually(kept)
     assert not kit.faults.counts
 
 

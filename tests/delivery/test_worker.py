@@ -31,7 +31,7 @@ from kit.store.overview import (
     standings,
     told,
 )
-from tests.support import FPC, NOON, FrozenClock, adroll, make_kit, rockerbox, rokt
+from tests.support import FPC, NOON, FrozenClock, adroll, eventually, make_kit, rockerbox, rokt
 
 pytestmark = pytest.mark.usefixtures("both_engines")
 
@@ -593,8 +593,7 @@ async def test_stopping_hands_back_what_waits_for_a_slot(tmp_path: Path) -> None
         for number in range(30):
             await it.order(f"order-{number}")
         running = asyncio.create_task(it.kit.worker.run())
-        await asyncio.sleep(0.3)
-        assert it.sandbox.adroll.requests
+        await eventually(lambda: len(it.sandbox.adroll.requests) > 0)
 
         it.kit.worker.stop()
         async with asyncio.timeout(5):
@@ -690,10 +689,7 @@ async def test_the_lifespan_delivers_while_the_app_runs_and_stops_cleanly(tmp_pa
     async with world(tmp_path, Rokt, worker=True) as it:
         async with it.kit.lifespan():
             await it.order()
-            for _ in range(100):
-                if it.sandbox.rokt.counted:
-                    break
-                await asyncio.sleep(0.02)
+            await eventually(lambda: it.sandbox.rokt.counted == 1)
 
         assert it.sandbox.rokt.counted == 1
 
