@@ -24,6 +24,7 @@ from kit.model import Clock, Consent, Conversion, Identifiers, Reported, Touchpo
 from kit.store import Store, keys, known, people
 from kit.store.events import report
 from kit.store.people import Touch
+from kit.store.store import OwnTransaction, OwnTransactionSync, write_on, write_on_sync
 
 log = logging.getLogger("kit")
 
@@ -149,18 +150,23 @@ class Kit:
         customer_id: str | None = None,
         order_id: str | None = None,
         consent: bool | None = None,
+        connection: OwnTransaction | None = None,
     ) -> Reported:
         """Store the conversion and one delivery for each destination; return when they are durable.
 
         Identifiers come from the conversion, the order's link, the request, the visitor and the customer's verified
         devices, the first with a value winning. The same order again is the same event. `consent` is the shop's word:
-        False always counts, True where nobody is known to have decided. Raises InvalidInput, and StoreUnavailable when
-        the store does not answer within `store_timeout`.
+        False always counts, True where nobody is known to have decided. With `connection`, a SQLAlchemy AsyncConnection
+        or AsyncSession on the database that holds the store's tables, the report joins its transaction: it is durable
+        when that commits, and gone when that rolls back. Raises InvalidInput, and StoreUnavailable when the store does
+        not answer within `store_timeout`; on the shop's own connection the database's errors are the shop's.
         """
         until = await self.ready()
         entry = self.intake.report(
             conversion, request, visitor=visitor, customer_id=customer_id, order_id=order_id, consent=consent
         )
+        if connection is not None:
+            return await write_on(connection, report, entry)
         reported = await self.store.write(report, entry, until=until)
         self.worker.wake()
         return reported
@@ -343,12 +349,15 @@ class SyncKit:
         customer_id: str | None = None,
         order_id: str | None = None,
         consent: bool | None = None,
+        connection: OwnTransactionSync | None = None,
     ) -> Reported:
-        """See `Kit.report`."""
+        """See `Kit.report`; `connection` is a SQLAlchemy Connection or Session."""
         until = self._kit.open()
         entry = self._kit.intake.report(
             conversion, request, visitor=visitor, customer_id=customer_id, order_id=order_id, consent=consent
         )
+        if connection is not None:
+            return write_on_sync(connection, report, entry)
         reported = self._kit.store.write_sync(report, entry, until=until)
         self._kit.worker.wake()
         return reported

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.orm import Session
 
 from kit.errors import ConfigurationError, StoreUnavailable
 from kit.store.engine import connect, migrate, parse_url, schema_is_current
@@ -25,6 +27,22 @@ _Result = TypeVar("_Result")
 #: A call may wait for the group before it and then for its own lock: both must end before its caller gives up, so
 #: that "no answer" does not turn into a commit that nobody heard of.
 _LOCK_SHARE = 0.45
+
+
+#: A shop's own transaction, in the same database as the store's tables.
+OwnTransaction = AsyncConnection | AsyncSession
+OwnTransactionSync = Connection | Session
+
+
+async def write_on(connection: OwnTransaction, verb: Verb[_Argument, _Result], argument: _Argument) -> _Result:
+    """Run one verb in the shop's own transaction: it is committed or rolled back with the shop's own rows."""
+    return await connection.run_sync(write_on_sync, verb, argument)
+
+
+def write_on_sync(connection: OwnTransactionSync, verb: Verb[_Argument, _Result], argument: _Argument) -> _Result:
+    """`write_on` for code without an event loop."""
+    own = connection.connection() if isinstance(connection, Session) else connection
+    return verb(own, [argument])[0]
 
 
 class Store:

@@ -1,0 +1,85 @@
+"""A report in the shop's own transaction: order and report are there together, or neither is."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Column, MetaData, String, Table, create_engine, func, select
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
+
+from kit import Kit
+from tests.postgres import Server
+from tests.support import STORES, make_kit
+from tests.test_kit import purchase, rows
+
+shop_orders = Table("shop_orders", MetaData(), Column("number", String(32), primary_key=True))
+
+
+@pytest.fixture
+def shop(postgres: Server, tmp_path: Path) -> Iterator[Kit]:
+    """A shop whose own tables and the kit's are in one PostgreSQL."""
+    with postgres.database() as url:
+        STORES[tmp_path] = url
+        kit = make_kit(tmp_path)
+        engine = create_engine(kit.store.url)
+        shop_orders.create(engine)
+        engine.dispose()
+        yield kit
+        kit.store.close()
+        del STORES[tmp_path]
+
+
+@pytest.mark.parametrize("commits", [True, False])
+async def test_order_and_report_commit_or_roll_back_together(shop: Kit, commits: bool) -> None:
+    """With an AsyncSession: after a rollback there is neither the order nor its report, and it can be placed again."""
+    engine = create_async_engine(shop.store.url)
+    async with AsyncSession(engine) as session:
+        await session.execute(shop_orders.insert(), {"number": "order-1"})
+        reported = await shop.report(purchase(), connection=session)
+        await (session.commit() if commits else session.rollback())
+    async with engine.connect() as connection:
+        orders = await connection.scalar(select(func.count()).select_from(shop_orders))
+    await engine.dispose()
+
+    assert reported.new
+    assert orders == int(commits)
+    assert len(await rows(shop)) == (3 if commits else 0)
+    assert (await shop.report(purchase())).new is not commits
+
+
+async def test_an_async_connection_does_as_well(shop: Kit) -> None:
+    """The shop begins and commits; the report is a part of it."""
+    engine = create_async_engine(shop.store.url)
+    async with engine.begin() as connection:
+        await shop.report(purchase(), connection=connection)
+    await engine.dispose()
+
+    assert len(await rows(shop)) == 3
+
+
+@pytest.mark.parametrize("commits", [True, False])
+async def test_synchronous_shops_have_the_same(shop: Kit, commits: bool) -> None:
+    """With a Session of Django's or a task's own."""
+    engine = create_engine(shop.store.url)
+    with Session(engine) as session:
+        session.execute(shop_orders.insert(), {"number": "order-1"})
+        shop.sync.report(purchase(), connection=session)
+        if commits:
+            session.commit()
+    engine.dispose()
+
+    assert len(await rows(shop)) == (3 if commits else 0)
+
+
+async def test_the_shops_own_sqlite_serves_too(tmp_path: Path) -> None:
+    """One file for a small shop: its own connection, its own transaction."""
+    kit = make_kit(tmp_path)
+    kit.open()
+    engine = create_engine(f"sqlite:///{tmp_path}/kit.db")
+    with engine.begin() as connection:
+        kit.sync.report(purchase(), connection=connection)
+    engine.dispose()
+
+    assert len(await rows(kit)) == 3
+    kit.store.close()
