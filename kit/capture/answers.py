@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from enum import Enum
+from functools import lru_cache
 
 Header = tuple[bytes, bytes]
 
@@ -37,6 +38,24 @@ def room(method: str, status: int, headers: Sequence[Header]) -> Room:
     if not control:
         return Room.NONE if expires else Room.BARE
     return Room.OPEN if _shut(b",".join(control)) else Room.NONE
+
+
+def is_silent(status: int, headers: Sequence[Header]) -> bool:
+    """Return whether the answer to a GET is `Room.BARE` and sets no cookie of its own: nothing in it is of interest."""
+    if status < 200 or status == 206 or status == 304:
+        return False
+    for name, _ in headers:  # noqa: SIM110 - a generator costs more than the look
+        if _tells(name):
+            return False
+    return True
+
+
+# The names of an app's headers are few.
+@lru_cache(maxsize=512)
+def _tells(name: bytes) -> bool:
+    """Return whether a header of this name says something of caches or cookies."""
+    name = name.lower()
+    return name in {b"cache-control", b"expires", b"set-cookie"} or name.endswith(b"-cache-control") or name in _CDN
 
 
 def _shut(value: bytes) -> bool:

@@ -64,6 +64,16 @@ def first_party_attributes(host: bytes, cookie_domain: str | None, secure: bool)
     return attributes + _domain(cookie_domain if _covers(cookie_domain, host) else registrable_domain(host))
 
 
+# Both in one: a new visitor's page asks for both.
+@lru_cache(maxsize=1024)
+def both_attributes(host: bytes, scheme: str, cookie_domain: str | None, insecure: bool) -> tuple[bytes, bytes] | None:
+    """Return the attributes of the visitor cookie and of `__adroll_fpc`; None when the first must not be set there."""
+    visitor = visitor_attributes(host, cookie_domain, insecure)
+    if visitor is None:
+        return None
+    return visitor, first_party_attributes(host, cookie_domain, not insecure or scheme in {"https", "wss"})
+
+
 def _covers(cookie_domain: str | None, host: bytes) -> bool:
     name = host_name(host)
     return (

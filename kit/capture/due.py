@@ -1,25 +1,16 @@
 """Which cookies an answer owes its visitor, and their Set-Cookie lines."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from kit.capture import first_party_cookie, visitor_cookie
 from kit.capture.answers import Header, Room
 from kit.capture.first_party_cookie import FirstPartyCookie
+from kit.capture.first_visit import Due as Due
+from kit.capture.first_visit import NewTouch
 from kit.capture.reading import Reading, Removed
 from kit.capture.rules import CaptureRules
 from kit.capture.visitor_cookie import VisitorCookie
-from kit.model import Consent, Touchpoint, VisitorId
-
-NewTouch = tuple[VisitorId, Touchpoint, str | None, Consent]
-"""A landing with a new click id, whose cookie is being set: the arguments of `kit.record_touch`."""
-
-
-class Due(NamedTuple):
-    """Headers to add to an answer, and the touch that thereby became the visitor's."""
-
-    headers: list[Header]
-    touch: NewTouch | None
+from kit.model import Touchpoint
 
 
 def due(reading: Reading, space: Room, headers: Sequence[Header]) -> Due | None:
@@ -54,8 +45,8 @@ def _wanted(reading: Reading) -> tuple[VisitorCookie | Removed | None, FirstPart
     cookie, verified, touch = known
     own = reading.first_party_cookie()
     if verified and touch is None and not visitor_cookie.is_due(cookie.issued_at, reading.now):
-        return None, None if own is not None else first_party_cookie.mint(reading.now), None
-    return cookie, own or first_party_cookie.mint(reading.now), touch
+        return None, None if own is not None else first_party_cookie.mint(reading.now, reading.rules.random), None
+    return cookie, own or first_party_cookie.mint(reading.now, reading.rules.random), touch
 
 
 def visitor_line(reading: Reading, cookie: VisitorCookie) -> bytes:

@@ -1,7 +1,8 @@
 """AdRoll's first-party cookie `__adroll_fpc` (contracts.md 1.3): read, normalised as the pixel does, minted."""
 
+import os
 import re
-import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
@@ -48,10 +49,15 @@ def first_valid(cookies: bytes) -> FirstPartyCookie | None:
     return None
 
 
-def mint(now: float) -> FirstPartyCookie:
-    """Return a new one: 32 hex digits, a hyphen, epoch milliseconds in 13 digits."""
-    value = f"{secrets.token_hex(16)}-{int(now * 1000)}"
+def mint(now: float, random: Callable[[int], bytes] = os.urandom) -> FirstPartyCookie:
+    """Return a new one."""
+    value = minted_value(random(16), now)
     return FirstPartyCookie(value.encode("ascii"), value)
+
+
+def minted_value(bits: bytes, now: float) -> str:
+    """Return 32 hex digits (of 16 random bytes), a hyphen, epoch milliseconds in 13 digits."""
+    return f"{bits.hex()}-{int(now * 1000)}"
 
 
 def _with_epoch(value: bytes) -> bytes:

@@ -9,6 +9,7 @@ the first valid occurrence counts, and of two parameters of one vendor the one t
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from string import ascii_letters, digits
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -18,8 +19,8 @@ MOST_PAIRS = 100
 LONGEST_RAW = 3_072
 
 UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "utm_id")
-_UTM_NAMES = {name.encode(): name for name in UTM}
-_LONGEST_UTM = len("utm_campaign=") + LONGEST_RAW
+#: A query of these alone has nothing to decode, and its values stand in a cookie or a URL as they are.
+_PLAIN = f"{ascii_letters}{digits}_.~+/=:@-&".encode()
 
 # Printable ASCII without space, quotes, comma, semicolon, backslash, angle brackets; and without the braces of a
 # macro that the ad platform left unexpanded, such as `{rokt.rclid|}`.
@@ -29,20 +30,28 @@ _TEXT = re.compile("[^\\x00-\\x1f\\x7f-\\x9f\u2028\u2029\ud800-\udfff]{1,256}").
 
 
 class Watched(NamedTuple):
-    """A parameter to look for: `vendor` is None for utm; of one vendor the smallest `rank` wins."""
+    """A parameter to look for: `vendor` is None for utm; of one vendor the smallest `rank` wins.
+
+    A plain value of at most `plain` bytes is valid as it is; `read` is not asked.
+    """
 
     name: str
     vendor: str | None
     rank: int
     read: Callable[[bytes], str | None]
+    plain: int
 
 
 class Arrival(NamedTuple):
-    """What a landing URL carries: click ids by vendor, utm values by parameter, and their pairs as they stood there."""
+    """What a landing URL carries: click ids by vendor, utm values by parameter, and their pairs as they stood there.
+
+    `plain` says that none of it needs quoting, in a cookie or in a URL.
+    """
 
     clicks: dict[str, str]
     utm: dict[str, str]
     pairs: list[bytes]
+    plain: bool = False
 
     def __repr__(self) -> str:
         return f"Arrival(of {sorted(self.clicks)})"
@@ -50,48 +59,48 @@ class Arrival(NamedTuple):
 
 def watched(click_params: Iterable[tuple[str, str]]) -> dict[bytes, Watched]:
     """Return the parameters to look for, by name: (parameter, vendor) pairs in order of preference, and utm."""
-    table = {name.encode(): Watched(name, None, 0, utm_text) for name in UTM}
+    table = {name.encode(): Watched(name, None, 0, utm_text, 256) for name in UTM}
     for rank, (name, vendor) in enumerate(click_params):
-        table[name.encode()] = Watched(name, vendor, rank, rokt_click if vendor == "rokt" else click)
+        read_value, plain = (rokt_click, 0) if vendor == "rokt" else (click, 512)
+        table[name.encode()] = Watched(name, vendor, rank, read_value, plain)
     return table
 
 
 def read(query: bytes, table: Mapping[bytes, Watched]) -> Arrival | None:
     """Return what this query carries of the watched parameters, or None: the common case, and nearly free."""
+    # One pass in C says for all values at once what a pattern would have to say of each.
+    plain = len(query) <= LONGEST_QUERY and not query.translate(None, _PLAIN)
     clicks: dict[str, str] = {}
     ranks: dict[str, int] = {}
     utm: dict[str, str] = {}
     pairs: list[bytes] = []
     for pair in pairs_of(query):
-        if pair.startswith(b"utm_"):
-            campaign = _campaign(pair) if len(pair) <= _LONGEST_UTM else None
-            if campaign is not None and campaign[0] not in utm:
-                utm[campaign[0]] = campaign[1]
-                pairs.append(pair)
-            continue
         name, _, raw = pair.partition(b"=")
         seen = table.get(name)
         # Three bytes may stand for one; a longer value cannot be valid and is not decoded.
         if seen is None or not raw or len(raw) > LONGEST_RAW:
             continue
-        _, vendor, rank, read_value = seen
-        if vendor is not None and (vendor not in ranks or rank < ranks[vendor]):
-            value = read_value(unquote_to_bytes(raw) if b"%" in raw else raw)
-            if value is not None:
-                clicks[vendor], ranks[vendor] = value, rank
-                pairs.append(pair)
-    return Arrival(clicks, utm, pairs) if pairs else None
+        parameter, vendor, rank, read_value, longest = seen
+        if (parameter in utm) if vendor is None else (vendor in ranks and ranks[vendor] <= rank):
+            continue
+        if plain and len(raw) <= longest:
+            value: str | None = raw.decode("ascii")
+        else:
+            value = _utm(raw) if vendor is None else read_value(unquote_to_bytes(raw) if b"%" in raw else raw)
+        if value is None:
+            continue
+        pairs.append(pair)
+        if vendor is None:
+            utm[parameter] = value
+        else:
+            clicks[vendor], ranks[vendor] = value, rank
+    return Arrival(clicks, utm, pairs, plain) if pairs else None
 
 
 # Campaigns are few and their visitors many.
 @lru_cache(maxsize=1024)
-def _campaign(pair: bytes) -> tuple[str, str] | None:
-    """Return a utm pair's name and text, or None when it is none."""
-    name, _, raw = pair.partition(b"=")
-    if name not in _UTM_NAMES or not 0 < len(raw) <= LONGEST_RAW:
-        return None
-    text = utm_text(unquote_to_bytes(raw))
-    return (_UTM_NAMES[name], text) if text is not None else None
+def _utm(raw: bytes) -> str | None:
+    return utm_text(unquote_to_bytes(raw))
 
 
 def pairs_of(query: bytes) -> list[bytes]:
@@ -117,7 +126,7 @@ def arrival(found: Iterable[tuple[Watched, bytes, bytes]]) -> Arrival | None:
     ranks: dict[str, int] = {}
     utm: dict[str, str] = {}
     pairs: list[bytes] = []
-    for (name, vendor, rank, read_value), raw, pair in found:
+    for (name, vendor, rank, read_value, _), raw, pair in found:
         if name in utm or (vendor in ranks and ranks[vendor] <= rank):
             continue
         value = read_value(raw)

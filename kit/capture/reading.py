@@ -8,6 +8,7 @@ from kit.capture import client_ip, first_party_cookie, query, urls, visitor_cook
 from kit.capture.bots import LONGEST_AGENT, is_bot
 from kit.capture.cookies import first_party_attributes, joined, values_of, visitor_attributes
 from kit.capture.first_party_cookie import FirstPartyCookie
+from kit.capture.first_visit import FirstVisit
 from kit.capture.query import Arrival
 from kit.capture.rules import CaptureRules
 from kit.capture.visitor_cookie import VisitorCookie
@@ -64,6 +65,17 @@ class Reading:
         self._may_set: bool | None = None
         self._stored: VisitorCookie | bool | None = None
         self._known: Known | bool | None = None
+
+    @classmethod
+    def of_first(cls, first: FirstVisit, rules: CaptureRules, scope: Mapping[str, Any]) -> "Reading":
+        """Return the facts of a request whose answer has made a visitor already: that one is its visitor."""
+        reading = cls(rules, scope, first.arrival)
+        reading.now, reading.at = first.now, visitor_cookie.moment(first.now)
+        reading._consent, reading._may_set = first.consent, True
+        cookie = VisitorCookie(first.visitor, first.now, first.now)
+        known = visitor_cookie.with_touch(cookie, first.touch) if first.touch else cookie
+        reading._known = Known(known, False, first.touch)
+        return reading
 
     @property
     def cookies(self) -> bytes:
@@ -127,7 +139,7 @@ class Reading:
         stored = self.stored()
         if not self.may_set():
             return Known(stored, True, None) if stored is not None and self.may_keep() else None
-        cookie = stored or visitor_cookie.mint(self.now)
+        cookie = stored or visitor_cookie.mint(self.now, self.rules.random)
         arrival = self.arrival()
         touch = visitor_cookie.touched(cookie, arrival, self.at, self.place) if arrival is not None else None
         return Known(visitor_cookie.with_touch(cookie, touch) if touch else cookie, stored is not None, touch)

@@ -1,6 +1,7 @@
 """CaptureRules: one shop's settings of capture, checked and prepared once by Kit, and read by every request."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ class CaptureRules:
     `trusted_proxies`   networks of the shop's own proxies, such as "10.0.0.0/8", whose X-Forwarded-For is believed
     `clean_url`         replaces the rule for URLs that are kept: gets the whole URL, returns what may be kept or None
     `clock`             the time now
+    `random`            that many random bytes, fit for secrets
 
     Raises ConfigurationError for a setting that cannot work.
     """
@@ -68,6 +70,7 @@ class CaptureRules:
     trusted_proxies: Sequence[str] = ()
     clean_url: Callable[[str], str | None] | None = None
     clock: Clock = utc_now
+    random: Callable[[int], bytes] = field(default=os.urandom, repr=False, compare=False)
 
     cookie_name: bytes = field(init=False)
     cookie_needle: bytes = field(init=False, repr=False)

@@ -10,7 +10,7 @@ from itsdangerous import Signer
 #: A SHA-256 in base64 without padding, and the dot before it.
 OVERHEAD = 44
 
-_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class Signature:
@@ -44,4 +44,4 @@ class Signature:
 def _signature(keyed: hmac.HMAC, payload: bytes) -> bytes:
     copy = keyed.copy()
     copy.update(payload)
-    return b2a_base64(copy.digest(), newline=False).translate(_URL_SAFE, b"=")
+    return b2a_base64(copy.digest(), newline=False).translate(URL_SAFE, b"=")

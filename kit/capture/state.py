@@ -5,11 +5,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kit.capture import due, first_party_cookie, query, urls, visitor_cookie
-from kit.capture.answers import Header, Room, room
+from kit.capture.answers import Header, Room, is_silent, room
 from kit.capture.cookies import joined
 from kit.capture.due import Due
 from kit.capture.first_party_cookie import FirstPartyCookie
+from kit.capture.first_visit import FirstVisit, first_visit, ordinary
 from kit.capture.freshness import Freshness
+from kit.capture.query import Arrival
 from kit.capture.reading import Reading, Removed
 from kit.capture.rules import CaptureRules, Faults
 from kit.capture.visitor_cookie import VisitorCookie
@@ -40,7 +42,8 @@ class Capture:
     def __init__(self, shared: "Shared", scope: Mapping[str, Any]) -> None:
         self.shared = shared
         self.scope = scope
-        self.facts: Reading | None = None
+        #: What is known so far: nothing, what the query carries, what a first visit's answer set, or all.
+        self.facts: Reading | FirstVisit | Arrival | None = None
 
     @property
     def rules(self) -> CaptureRules:
@@ -92,7 +95,7 @@ class Capture:
         """
         reading = self.reading()
         if reading.may_keep() and reading.can_hold_cookies() and self.scope["type"] == "http":
-            reading.replaced = visitor_cookie.mint(reading.now)
+            reading.replaced = visitor_cookie.mint(reading.now, self.rules.random)
             return reading.replaced.visitor()
         reading.replaced = Removed.VISITOR
         return None
@@ -115,14 +118,14 @@ class Capture:
         if not reading.can_hold_cookies() or reading.is_bot() or not reading.may_keep():
             return None
         cookie = reading.replaced if isinstance(reading.replaced, VisitorCookie) else reading.stored()
-        cookie = cookie or visitor_cookie.mint(reading.now)
+        cookie = cookie or visitor_cookie.mint(reading.now, self.rules.random)
         arrival = query.from_params(params, self.rules.watched)
         touch = visitor_cookie.touched(cookie, arrival, reading.at) if arrival is not None else None
         if touch is not None:
             cookie = visitor_cookie.with_touch(cookie, touch)
         posted = first_party_cookie.normalised((pixel_cookie or "").encode("utf-8", "replace"))
         own = FirstPartyCookie(posted.encode("ascii"), posted) if posted else reading.first_party_cookie()
-        own = own or first_party_cookie.mint(reading.now)
+        own = own or first_party_cookie.mint(reading.now, self.rules.random)
         return Collected(
             visitor=cookie.visitor(),
             set_cookies=(due.visitor_line(reading, cookie), due.first_party_line(reading, own)),
@@ -137,7 +140,7 @@ class Capture:
         """Let go of the scope, and keep a copy for whoever still asks: the scope holds this state, and a circle of the
         two would have every request wait for the garbage collector."""
         self.scope = without_state(self.scope)
-        if self.facts is not None:
+        if isinstance(self.facts, Reading):
             self.facts.scope = self.scope
 
     def owes_nothing(self) -> bool:
@@ -149,9 +152,8 @@ class Capture:
             return False
         scope = self.scope
         if scope["query_string"]:
-            arrival = query.read(scope["query_string"], self.rules.watched)
-            if arrival is not None:
-                self.facts = Reading(self.rules, scope, arrival)
+            self.facts = query.read(scope["query_string"], self.shared.rules.watched)
+            if self.facts is not None:
                 return False
         # From the back: browsers and proxies write Cookie last or nearly so.
         for name, value in reversed(scope["headers"]):
@@ -164,14 +166,29 @@ class Capture:
 
     def due(self, status: int, headers: Sequence[Header]) -> Due | None:
         """Return what this answer must set, or None: nothing is due, or the request or the answer does not allow it."""
+        facts, rules = self.facts, self.shared.rules
+        # Whoever has asked already is told the same here: his reading decides.
+        if (facts is None or isinstance(facts, Arrival)) and is_silent(status, headers):
+            by_name = ordinary(rules, self.scope)
+            if by_name is not None:
+                first = first_visit(rules, self.scope, by_name, facts)
+                if first is None:
+                    return None
+                self.facts = first
+                return first.due
         space = room(self.scope["method"], status, headers)
         return due.due(self.reading(), space, headers) if space is not Room.NONE else None
 
     def reading(self) -> Reading:
         """Return the request's facts, read once."""
-        if self.facts is None:
-            self.facts = Reading(self.rules, self.scope)
-        return self.facts
+        facts = self.facts
+        if isinstance(facts, Reading):
+            return facts
+        if isinstance(facts, FirstVisit):
+            self.facts = reading = Reading.of_first(facts, self.rules, self.scope)
+        else:
+            self.facts = reading = Reading(self.rules, self.scope, facts)
+        return reading
 
 
 @dataclass(frozen=True, slots=True)

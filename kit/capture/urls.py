@@ -15,14 +15,14 @@ _PLAIN = re.compile(rb"[!#-;=?-\[\]_a-z|~]*").fullmatch
 _SCHEMES = frozenset({"http", "https", "android-app"})
 
 
-def page_url(scope: Mapping[str, Any], host: bytes, pairs: Iterable[bytes]) -> str | None:
-    """Return this request's URL with these `name=value` pairs of its query, or None.
+def page_url(scope: Mapping[str, Any], host: bytes, pairs: Iterable[bytes], *, plain: bool = False) -> str | None:
+    """Return this request's URL with these `name=value` pairs of its query, or None; `plain` pairs need no quoting.
 
     The Host header is a claim of the client's: it is checked for its form and used for nothing but this text.
     """
     path = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
     page = _page(scope.get("scheme", "http"), host, path) if len(path) <= LONGEST_URL else None
-    return _with_query(page, b"&".join(pairs)) if page is not None else None
+    return _with_query(page, b"&".join(pairs), plain=plain) if page is not None else None
 
 
 # Advertisements lead to few pages.
@@ -63,9 +63,9 @@ def _assembled(origin: str, path: bytes) -> str | None:
     return url if len(url) <= LONGEST_URL else None
 
 
-def _with_query(url: str, query: bytes) -> str:
+def _with_query(url: str, query: bytes, *, plain: bool = False) -> str:
     if not query:
         return url
     # A cut through a click id would make another one of it: the query stands whole or not at all.
-    whole = f"{url}?{query.decode('ascii') if _PLAIN(query) else quote(query, safe='%=&+')}"
+    whole = f"{url}?{query.decode('ascii') if plain or _PLAIN(query) else quote(query, safe='%=&+')}"
     return whole if len(whole) <= LONGEST_URL else url

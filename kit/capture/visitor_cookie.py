@@ -8,9 +8,9 @@ newest is its vendor's name alone, and `!f` alone says that the first touch is t
 percent-encoded to characters that stand in a cookie without quotes.
 """
 
+import os
 import re
-import secrets
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -19,7 +19,7 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from kit.capture.query import UTM, Arrival
-from kit.capture.signature import OVERHEAD, Signature
+from kit.capture.signature import OVERHEAD, URL_SAFE, Signature
 from kit.model import ClickId, Touchpoint, Visitor, VisitorId
 
 LONGEST = 1_024
@@ -78,9 +78,14 @@ def moment(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def mint(now: int) -> VisitorCookie:
-    """Return a new visitor: 128 random bits."""
-    return VisitorCookie(VisitorId(urlsafe_b64encode(secrets.token_bytes(16))[:22].decode()), now, now)
+def mint(now: int, random: Callable[[int], bytes] = os.urandom) -> VisitorCookie:
+    """Return a new visitor."""
+    return VisitorCookie(minted_id(random(16)), now, now)
+
+
+def minted_id(bits: bytes) -> VisitorId:
+    """Return the id that these 128 random bits (16 bytes) make."""
+    return VisitorId(b2a_base64(bits).translate(URL_SAFE)[:22].decode("ascii"))
 
 
 def touched(
@@ -131,6 +136,19 @@ def token(cookie: VisitorCookie, signature: Signature, *, now: int) -> bytes:
     return signature.signed(text.encode("ascii"))
 
 
+def first_token(visitor: VisitorId, arrival: Arrival | None, signature: Signature, *, now: int) -> bytes:
+    """Return what `token` writes for a visitor minted now, straight from what its landing carried."""
+    stamp = f"{now:010d}"
+    head = f"{_VERSION}{visitor}{stamp}{stamp}"
+    if arrival is None:
+        return signature.signed(head.encode("ascii"))
+    records = _first_records(arrival, now)
+    text = head + "".join(records)
+    if len(text) > LONGEST - OVERHEAD:
+        text = _fitting(head, records)
+    return signature.signed(text.encode("ascii"))
+
+
 def opened(token_value: bytes, signature: Signature) -> VisitorCookie | None:
     """Return what a token of ours says, or None for everything else: too long, forged, cut, another version."""
     if len(token_value) > LONGEST:
@@ -168,6 +186,26 @@ def _records(cookie: VisitorCookie) -> list[str]:
     if first is not None:
         records.append("!f" if first is last or first == last else "!f" + _touch_text(first, newest))
     return records + list(texts.values())
+
+
+def _first_records(arrival: Arrival, now: int) -> list[str]:
+    """Return `_records` of a visitor's only touch: all clicks are of now, and the last touch is the first."""
+    records: list[str] = []
+    rest = []
+    names = []
+    plain = arrival.plain
+    for vendor, value in arrival.clicks.items():
+        name = _name(vendor)
+        names.append(name)
+        record = f"!c{name}*{value if plain else _quoted(value)}*{now}"
+        if vendor not in _FIRST_KEPT:
+            rest.append(record)
+        elif vendor == _FIRST_KEPT[0]:
+            records.insert(0, record)
+        else:
+            records.append(record)
+    records += f"!l{now}*{'|'.join(names)}*{_utm_text(tuple(arrival.utm.items()))}", "!f"
+    return records + rest
 
 
 def _touch_text(touch: Touchpoint, newest: dict[str, ClickId]) -> str:
