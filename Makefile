@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ONCE   ?=
+PORT   ?=
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
 .PHONY: demo test check bench browser clean
 
 demo: $(VENV)/.cli
-	$(BIN)/kit demo $(if $(ONCE),--once)
+	$(BIN)/kit demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
 
 test: $(READY) browser
 	$(BIN)/pytest $(ARGS)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
 from kit import settings
+from kit.destinations.base import is_loopback
 from kit.errors import ConfigurationError, KitError
 from kit.kit import Kit
 from kit.model import DeliveryState
@@ -67,7 +68,7 @@ def main() -> None:
 @app.command()
 def demo(
     once: Annotated[bool, typer.Option("--once", help="Stop after the table; exit 1 if a row is wrong.")] = False,
-    port: Annotated[int, typer.Option(help="The demo shop's port; 0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(help="The demo shop's port; 0 takes a free one.", min=0, max=65_535)] = 8000,
 ) -> None:
     """Start three sandbox vendors and a demo shop, drive real visits through them, and show what each vendor got."""
     from kit.sandbox.demo import run
@@ -100,6 +101,8 @@ def status(store: StoreOption = None, as_json: JsonOption = False) -> None:
         return
     table = Table("destination", "state", "deliveries", "oldest pending", "held back")
     for one in found:
+        if not one.counts and one.gate is not None:
+            table.add_row(escape(one.destination), "", "0", "", escape(_held(one.gate)))
         for place, ((state, reason), number) in enumerate(sorted(one.counts.items(), key=str)):
             name = one.destination if place == 0 else ""
             oldest = _age(one.oldest_pending) if state == DeliveryState.PENDING else ""
@@ -142,6 +145,8 @@ def replay_command(
     asked = Replay(
         order_id=order, destination=destination, state=DeliveryState(state), reason=reason, now=datetime.now(UTC)
     )
+    if order is not None and not _store(store).read_sync(lambda connection: told(connection, order_id=order)):
+        _fail(f"no event with the order id {order!r} was reported")
     number = _written(store, replay, asked)
     if as_json:
         _print_json({"replayed": number})
@@ -169,9 +174,13 @@ def hold(
 def pause_command(
     destination: Annotated[str, typer.Argument(help="The destination's name.")],
     reason: Annotated[str, typer.Option(help="Shown by `kit status`.")] = "by operator",
+    force: Annotated[bool, typer.Option("--force", help="Also one that this store has never heard of.")] = False,
     store: StoreOption = None,
 ) -> None:
     """Send nothing more to a destination until `kit resume`. Orders are still accepted and wait."""
+    known = [one.destination for one in _store(store).read_sync(standings)]
+    if destination not in known and not force:
+        _fail(f"nothing was ever reported to {destination!r}; known are {', '.join(known) or 'none'}; or say --force")
     _written(store, pause, Pause(destination=destination, reason=reason, now=datetime.now(UTC)))
     console.print(f"{destination} is paused; `kit resume {destination}` lets it go on")
 
@@ -188,19 +197,22 @@ def resume_command(
 @app.command()
 def sandbox(
     host: Annotated[str, typer.Option(help="A loopback address.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free port.")] = 8900,
+    port: Annotated[int, typer.Option(help="0 takes a free port.", min=0, max=65_535)] = 8900,
 ) -> None:
     """Serve the three vendors' sandboxes on loopback until stopped."""
     from kit.sandbox import Sandbox
 
+    if not is_loopback(host):
+        _fail("--host is no loopback address; the sandbox knows no secrets and serves this machine only")
     served = Sandbox()
-    with served.serve(host=host, port=port) as addresses:
-        console.print(f"vendors' page   {addresses.url}/")
-        for vendor, url in (("adroll", addresses.adroll_url), ("rokt", addresses.rokt_url)):
-            console.print(f"{vendor:<15} base_url={url}")
-        console.print(f"{'rockerbox':<15} base_url={addresses.rockerbox_url}")
-        console.print(f"credentials     {served.credentials}")
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    try:
+        with served.serve(host=host, port=port) as addresses:
+            console.print(f"The vendors' page: {addresses.url}/\nFor the shop's environment:\n")
+            for line in served.environment(addresses):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    except OSError as error:
+        _fail(f"--port {port} cannot be served: {error.strerror}")
 
 
 # ---------------------------------------------------------------- pieces
@@ -208,6 +220,8 @@ def sandbox(
 
 async def _work(attribution: Kit) -> None:
     await attribution.ready()
+    names = ", ".join(f"{one.name} ({one.mode})" for one in attribution.destinations)
+    console.print(f"delivering to {names or 'nobody: no destination is configured'}", markup=False)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, attribution.worker.stop)
@@ -224,8 +238,9 @@ def _kit(app: str | None) -> Kit:
     sys.path.insert(0, "")
     try:
         found = getattr(importlib.import_module(module), name or "attribution")
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError("--app", f"cannot be loaded: {error}") from None
+    except Exception as error:
+        reason = f"cannot be loaded ({type(error).__name__}: {error}); write module:name, such as shop:attribution"
+        raise ConfigurationError("--app", reason) from error
     if not isinstance(found, Kit):
         raise ConfigurationError("--app", f"is a {type(found).__name__}, not a Kit")
     return found
@@ -264,6 +279,8 @@ def _print_story(event_id: str, deliveries: list[Told]) -> None:
     console.print(f"  reported     {_clock(one.reported_at)}")
     console.print(f"  consent      {granted} ({one.consent.signal})")
     console.print(f"  identifiers  {', '.join(identifier_names(one)) or 'none'}")
+    for conflict in one.conflicts:
+        console.print(f"  reported again with another {conflict}: the first report stands", style="yellow")
     for each in deliveries:
         state = f"{each.state} ({each.reason})" if each.reason else each.state
         tried = "" if not each.attempts else f", {each.attempts} attempt{'s' if each.attempts > 1 else ''}"
@@ -298,6 +315,7 @@ def _told_json(one: Told) -> dict[str, object]:
         "reason": one.reason,
         "detail": one.detail,
         "attempts": one.attempts,
+        "conflicts": list(one.conflicts),
     }
 
 

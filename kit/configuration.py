@@ -14,8 +14,10 @@ from kit.settings import Settings
 
 def checked_keys(secret_keys: Sequence[str]) -> tuple[bytes, ...]:
     """Return the keys as bytes; none, one string instead of a list, and short ones are refused."""
-    if isinstance(secret_keys, str) or not secret_keys:
-        raise ConfigurationError("secret_keys", "is missing; pass a list, or set KIT_SECRET_KEYS")
+    if isinstance(secret_keys, str):
+        raise ConfigurationError("secret_keys", "is one string; pass a list, the newest key last")
+    if not secret_keys:
+        raise ConfigurationError("secret_keys", "is empty; pass a list, or set KIT_SECRET_KEYS")
     if any(len(key) < 16 for key in secret_keys):
         raise ConfigurationError(
             "secret_keys", "holds a key of fewer than 16 characters; make one with secrets.token_urlsafe(32)"
@@ -36,7 +38,11 @@ def checked_origins(origins: Sequence[str]) -> frozenset[str]:
 
 def checked_destinations(destinations: Sequence[Destination]) -> tuple[Destination, ...]:
     """Return the destinations; a mode that is none and a name used twice are refused."""
+    if isinstance(destinations, Destination):
+        raise ConfigurationError("destinations", "is one destination; pass a list")
     for destination in destinations:
+        if not isinstance(destination, Destination):
+            raise ConfigurationError("destinations", "holds what is no destination; pass AdRoll(...), not AdRoll")
         if destination.mode not in set(Mode):
             raise ConfigurationError(f"{destination.name}.mode", 'is neither "live" nor "shadow"')
     for name, times in Counter(destination.name for destination in destinations).items():
@@ -53,7 +59,11 @@ def watched_params(destinations: Sequence[Destination], further: Mapping[str, st
 
 
 def destinations_of(read: Settings) -> list[Destination]:
-    """Return the destinations whose first variable is set."""
+    """Return the destinations whose first variable is set. A vendor's other variables without it are refused."""
+    for vendor, first in (("adroll", "advertisable"), ("rokt", "account"), ("rockerbox", "advertiser")):
+        given = [name for name in read.model_fields_set if name.startswith(f"{vendor}_") and getattr(read, name)]
+        if given and getattr(read, f"{vendor}_{first}") is None:
+            raise ConfigurationError(f"KIT_{vendor}_{first}".upper(), f"is missing beside KIT_{given[0].upper()}")
     found: list[Destination] = []
     if read.adroll_advertisable is not None:
         found.append(

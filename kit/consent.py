@@ -114,6 +114,11 @@ def _cookie_answer(header: bytes) -> bool | None:
     return None
 
 
+def told_of(consent: Consent) -> str:
+    """Return in a word or two why something is not sent for this decision."""
+    return "nobody decided" if consent.granted is None else consent.signal
+
+
 def weigh(known: Iterable[Consent | None], *, said: bool | None, now: datetime) -> Consent:
     """Return the decision that counts for one event.
 

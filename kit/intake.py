@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from kit import identity
 from kit.capture import CaptureRules, capture_of, visit_of
 from kit.capture.urls import clean_url
+from kit.errors import InvalidInput
 from kit.model import (
     Consent,
     Conversion,
@@ -67,6 +68,8 @@ class Intake:
         order_id: str | None,
         consent: bool | None,
     ) -> Report:
+        if consent is not None and not isinstance(consent, bool):
+            raise InvalidInput("consent", "is neither True, False nor None")
         now, visit = self.rules.clock(), _visit(request)
         customer = conversion.customer_id or Person(customer_id=customer_id).checked().customer_id
         if conversion.url is not None:

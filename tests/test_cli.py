@@ -90,9 +90,35 @@ async def test_foreign_text_is_shown_as_it_is(tmp_path: Path) -> None:
     assert "401: [/error]" in run("status", folder=tmp_path).stdout
 
 
+async def test_an_operator_pauses_and_resumes_and_sees_it(shop: Path) -> None:
+    """Each verb says what it did, and `kit status` shows what holds a destination back."""
+    paused = run("pause", "rokt", "--reason", "a new account", folder=shop)
+    shown = run("status", folder=shop).stdout
+    resumed = run("resume", "rokt", folder=shop)
+
+    assert "rokt is paused" in paused.stdout
+    assert "stopped: a new account" in shown
+    assert "rokt goes on" in resumed.stdout
+    assert "was not held back" in run("resume", "rokt", folder=shop).stdout
+
+
+async def test_why_shows_what_a_repeat_said_differently(tmp_path: Path) -> None:
+    """The operator reads that the shop reported two amounts for one order."""
+    kit = make_kit(tmp_path, destinations=[rokt(mode=Mode.SHADOW)])
+    await kit.report(Conversion(order_id="order-1", value="19.90", currency="USD"))
+    await kit.report(Conversion(order_id="order-1", value="29.90", currency="USD"))
+    kit.store.close()
+
+    assert "reported again with another value" in run("why", "order-1", folder=tmp_path).stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("pause", "adrol"), "nothing was ever reported to 'adrol'; known are rockerbox, rokt"),
+        (("replay", "--order", "typo"), "no event with the order id 'typo' was reported"),
+        (("hold", "order-1", "rokt", "--resend"), "nothing of order 'order-1' is held at rokt"),
+        (("sandbox", "--host", "0.0.0.0"), "--host is no loopback address"),
         (("why", "no-such-order"), "no event with the order id 'no-such-order' was reported"),
         (("replay", "--state", "delivered"), "--state is dead, held or skipped"),
         (("status", "--store", "mysql://x"), "store: is a mysql URL"),

@@ -511,6 +511,13 @@ async def test_a_visitor_that_cannot_be_one_is_refused_by_name(kit: Kit, visitor
         await kit.report(purchase(), visitor=VisitorId(visitor))
 
 
+@pytest.mark.parametrize("consent", [0, 1, "no", "denied"])
+async def test_a_consent_that_is_no_yes_or_no_is_refused(kit: Kit, consent: Any) -> None:
+    """A 0 from a database must not count as "nobody said"."""
+    with pytest.raises(InvalidInput, match="consent: "):
+        await kit.report(purchase(), consent=consent)
+
+
 async def test_identify_names_the_field_it_refuses(kit: Kit) -> None:
     """An e-mail that is none is the caller's to mend."""
     browser = Browser(kit)
@@ -538,6 +545,8 @@ async def test_identify_names_the_field_it_refuses(kit: Kit) -> None:
         ({"cookie_domain": "co.uk"}, "cookie_domain"),
         ({"origins": ["https://shop.com/page"]}, "origins"),
         ({"origins": ["shop.com"]}, "origins"),
+        ({"destinations": adroll()}, "destinations"),
+        ({"destinations": [AdRoll]}, "destinations"),
         ({"destinations": [adroll(mode="Shadow")]}, "adroll.mode"),
     ],
 )
@@ -580,6 +589,16 @@ def test_from_env_makes_the_destinations_whose_variables_are_there(
         monkeypatch.setenv(name, value)
 
     assert [destination.name for destination in Kit.from_env().destinations] == ["adroll", "rockerbox"]
+
+
+def test_a_vendors_variables_without_its_first_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A typing mistake must not switch a destination off without a word."""
+    monkeypatch.setenv("KIT_SECRET_KEYS", KEY)
+    monkeypatch.setenv("KIT_CONSENT", "opt_in")
+    monkeypatch.setenv("KIT_ADROLL_PIXEL", "PIX")
+
+    with pytest.raises(ConfigurationError, match="KIT_ADROLL_ADVERTISABLE: is missing beside KIT_ADROLL_PIXEL"):
+        Kit.from_env()
 
 
 def test_from_env_without_keys_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from kit.consent import told_of
 from kit.delivery.owner import is_dead
 from kit.delivery.retry import Dice, expired, gate_after, settle
 from kit.destinations.base import Answer, Destination, Judgement, Sending
@@ -103,7 +104,7 @@ class Lane:
     def _prepare(self, one: Claimed, *, now: datetime) -> Ready | Settlement:
         """Return the delivery ready to be sent, or why it is not sent."""
         if not self._may_send(one.consent):
-            return _unsent(one, "consent", one.consent.signal, curable=True)
+            return _unsent(one, "consent", told_of(one.consent), curable=True)
         if expired(one, now=now):
             return _dead(one, "expired", "older than the retry horizon")
         dispatch = Dispatch(event_id=one.event_id, at=one.at, conversion=one.conversion, identifiers=one.identifiers)

@@ -232,13 +232,13 @@ def require_base_url(setting: str, url: str) -> None:
         parts = httpx.URL(url)
     except (httpx.InvalidURL, TypeError, ValueError):
         raise ConfigurationError(setting, "is not a URL such as https://api.example.com") from None
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.host)):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.host)):
         raise ConfigurationError(setting, "must begin with https://; http:// is for a loopback host only")
     if not parts.host or parts.userinfo or parts.query or parts.fragment or "?" in url or "#" in url:
         raise ConfigurationError(setting, "must be scheme, host and path only; no user, no query, no fragment")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:

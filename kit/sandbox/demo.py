@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kit.errors import ConfigurationError
 from kit.kit import Kit
 from kit.sandbox.ledger import Line, lines_of
 from kit.sandbox.server import Addresses, Sandbox
@@ -227,20 +229,21 @@ async def _demo(folder: Path, *, once: bool, port: int) -> int:
 @contextlib.asynccontextmanager
 async def _served(app: Any, port: int) -> AsyncIterator[tuple[str, uvicorn.Server]]:
     """Serve the shop on loopback until the block ends, or until Ctrl-C."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", proxy_headers=False)
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        if serving.done():
-            await serving
-            raise SystemExit(f"port {port} is taken; name another one with --port")
-        await asyncio.sleep(0.01)
-    host, taken = server.servers[0].sockets[0].getsockname()[:2]
     try:
-        yield f"http://{host}:{taken}", server
-    finally:
-        server.should_exit = True
-        await serving
+        listening = socket.create_server(("127.0.0.1", port))
+    except OSError:
+        raise ConfigurationError("--port", f"{port} is taken; name another one, or 0 for any") from None
+    config = uvicorn.Config(app, log_level="warning", proxy_headers=False)
+    server = uvicorn.Server(config)
+    with listening:
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        try:
+            while not server.started:  # noqa: ASYNC110 - uvicorn tells by a flag alone
+                await asyncio.sleep(0.01)
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}", server
+        finally:
+            server.should_exit = True
+            await serving
 
 
 async def _settled_lines(attribution: Kit) -> list[Line]:

@@ -124,6 +124,22 @@ class Sandbox:
     def vendors(self) -> tuple[Vendor, Vendor, Vendor]:
         return (self.adroll, self.rokt, self.rockerbox)
 
+    def environment(self, addresses: Addresses) -> list[str]:
+        """Return the `KIT_*` lines with which a shop reports to this sandbox instead of to the vendors."""
+        held = self.credentials
+        return [
+            f"KIT_ADROLL_ADVERTISABLE={held.adroll_advertisable}",
+            f"KIT_ADROLL_PIXEL={held.adroll_pixel}",
+            f"KIT_ADROLL_TOKEN={held.adroll_token}",
+            f"KIT_ADROLL_BASE_URL={addresses.adroll_url}",
+            f"KIT_ROKT_ACCOUNT={held.rokt_account}",
+            f"KIT_ROKT_PUBLIC_KEY={held.rokt_public_key}",
+            f"KIT_ROKT_SECRET_KEY={held.rokt_secret_key}",
+            f"KIT_ROKT_BASE_URL={addresses.rokt_url}",
+            f"KIT_ROCKERBOX_ADVERTISER={held.rockerbox_advertiser}",
+            f"KIT_ROCKERBOX_BASE_URL={addresses.rockerbox_url}",
+        ]
+
     def clear(self) -> None:
         """Forget everything that the vendors got and every fault that waits."""
         for vendor in self.vendors:

@@ -72,14 +72,16 @@ def attribution_kit(credentials: Credentials, vendors: Addresses, store: str) ->
                 pixel=credentials.adroll_pixel,
                 token=credentials.adroll_token,
                 base_url=vendors.adroll_url,
+                mode="live",  # whatever KIT_MODE says: these vendors are the sandbox's
             ),
             Rokt(
                 account=credentials.rokt_account,
                 public_key=credentials.rokt_public_key,
                 secret_key=credentials.rokt_secret_key,
                 base_url=vendors.rokt_url,
+                mode="live",
             ),
-            Rockerbox(advertiser=credentials.rockerbox_advertiser, base_url=vendors.rockerbox_url),
+            Rockerbox(advertiser=credentials.rockerbox_advertiser, base_url=vendors.rockerbox_url, mode="live"),
         ],
         insecure_cookies=True,
         trusted_proxies=["127.0.0.1", "::1"],

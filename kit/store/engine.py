@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 from alembic import command
@@ -46,6 +47,8 @@ def parse_url(store: str) -> URL:
             raise ConfigurationError("store", f"its folder {Path(url.database or '').parent} does not exist")
         return url
     if backend == "postgresql":
+        if find_spec("psycopg") is None:
+            raise ConfigurationError("store", "needs PostgreSQL's driver: pip install 'attribution-kit[postgresql]'")
         return url.set(drivername="postgresql+psycopg")
     raise ConfigurationError("store", f"is a {backend} URL; use sqlite:///kit.db or postgresql://…")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from kit.consent import weigh
+from kit.consent import told_of, weigh
 from kit.model import Consent, Conversion, DeliveryState, Identifiers, Reported
 from kit.store.known import CLICK_WINDOW, Known, known_of
 from kit.store.people import (
@@ -247,7 +247,7 @@ def _delivery_rows(one: _Gathered) -> Iterator[dict[str, Any]]:
             "destination": destination,
             "state": DeliveryState.PENDING if one.allowed else DeliveryState.SKIPPED,
             "reason": None if one.allowed else "consent",
-            "detail": None if one.allowed else one.consent.signal,
+            "detail": None if one.allowed else told_of(one.consent),
             "due_at": now,
             "created_at": now,
             "settled_at": None if one.allowed else now,

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, func, literal_column, select
 
 from kit.model import Consent, DeliveryState, Identifiers
 from kit.store.outbox import FOR_EVER, STOPPED, Gate
-from kit.store.rows import conversion_of, identifiers_of, milliseconds, moment, upsert
-from kit.store.tables import deliveries, events, gates
+from kit.store.rows import conversion_of, grouped, identifiers_of, milliseconds, moment, upsert
+from kit.store.tables import conflicts, deliveries, events, gates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +162,7 @@ class Told:
     detail: str | None
     attempts: int
     payload: bytes | None = field(repr=False)
+    conflicts: tuple[str, ...] = ()
 
 
 def told(connection: Connection, *, order_id: str | None = None, newest: int = 100) -> list[Told]:
@@ -175,10 +176,19 @@ def told(connection: Connection, *, order_id: str | None = None, newest: int = 1
         .where(events.c.id.in_(chosen))
         .order_by(events.c.id.desc(), deliveries.c.id)
     )
-    return [_told(row._mapping) for row in connection.execute(query)]
+    rows = [row._mapping for row in connection.execute(query)]
+    differing = grouped(
+        connection.execute(
+            select(conflicts.c.event, conflicts.c.fields).where(
+                conflicts.c.event.in_({row[events.c.id] for row in rows})
+            )
+        ),
+        "event",
+    )
+    return [_told(row, [each.fields for each in differing.get(row[events.c.id], ())]) for row in rows]
 
 
-def _told(row: Any) -> Told:
+def _told(row: Any, differing: Sequence[str]) -> Told:
     conversion = conversion_of(row[events.c.conversion])
     value = None if conversion.value is None else f"{conversion.value:f} {conversion.currency}"
     return Told(
@@ -197,4 +207,5 @@ def _told(row: Any) -> Told:
         detail=row[deliveries.c.detail],
         attempts=row[deliveries.c.attempts],
         payload=row[deliveries.c.payload],
+        conflicts=tuple(differing),
     )

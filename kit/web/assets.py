@@ -9,6 +9,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from kit.errors import ConfigurationError
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -57,6 +59,8 @@ def script_tag(
     `consent`  pass "opt_in" where the kit has consent="opt_in": nothing is posted before `kit.consent(true)`.
     `params`   further query parameters to read, those of `Kit(click_params=...)`.
     """
+    if consent not in {None, "opt_in"}:
+        raise ConfigurationError("script_tag(consent=...)", 'is neither None nor "opt_in"')
     given = {"nonce": nonce, "data-consent": consent, "data-params": " ".join(params) or None}
     attributes = Markup("").join(
         Markup(' {}="{}"').format(name, value) for name, value in given.items() if value is not None
