@@ -128,13 +128,14 @@ def weigh(known: Iterable[Consent | None], *, said: bool | None, now: datetime) 
     """
     decided = [each for each in known if each is not None and each.granted is not None]
     for each in decided:
-        if each.signal == "gpc" and each.granted is False:
+        if each.signal in {"gpc", "shop"} and each.granted is False:
             return each
     if said is False:
         return Consent(granted=False, signal="shop", at=now)
-    own = [each for each in decided if each.signal != "opt_out"]
+    own = [each for each in decided if each.signal not in {"opt_out", "shop"}]
     if own:
         return max(own, key=lambda each: (each.at, not each.granted))
     if said is True:
         return Consent(granted=True, signal="shop", at=now)
+    decided.sort(key=lambda each: each.signal != "shop")
     return decided[0] if decided else Consent(granted=None, signal="none", at=now)

@@ -168,7 +168,10 @@ class Lane:
         exchange = await self._wire.send(request, lease=lambda: self._outlasts(batch, self._clock()))
         judgements = _judged(self.destination, sendings, exchange, now=self._clock())
         closing = self._closing(attempt, batch, exchange, judgements)
-        self._gated_until = closing.gate.until if closing.gate is not None else None
+        if closing.gate is not None:
+            self._gated_until = max(closing.gate.until, self._gated_until or closing.gate.until)
+        elif closing.judged and closing.probe is not None:
+            self._gated_until = None
         await self._close(closing, until=min(each.claimed.lease_until for each in batch))
 
     def _closing(

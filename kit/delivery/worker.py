@@ -63,11 +63,13 @@ class Worker:
 
     async def run(self) -> None:
         """Deliver until `stop`, then finish what is under way, for at most 15 seconds."""
-        self._loop, self._stopping, self._stop = asyncio.get_running_loop(), False, asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._work = {destination.name: asyncio.Event() for destination in self._destinations}
         async with asyncio.TaskGroup() as lanes:
             for destination in self._destinations:
                 lanes.create_task(self._run_lane(destination), name=f"kit-{destination.name}")
+        # Not at the beginning: a stop may come before the first step.
+        self._stopping, self._stop = False, asyncio.Event()
 
     async def drain(self) -> None:
         """Deliver all that is due now, then return. For tests and one-shot jobs."""

@@ -103,8 +103,10 @@ def _rounds(reports: Sequence[Report]) -> Iterator[list[int]]:
         waiting = later
 
 
-def _gather(connection: Connection, reports: Sequence[Report], stored: Consent | None = None) -> list[_Gathered]:
-    """Find what is known of each report's buyer. `stored` is the decision on a repeat's event."""
+def _gather(
+    connection: Connection, reports: Sequence[Report], stored: Consent | None = None, buyer: str | None = None
+) -> list[_Gathered]:
+    """Find what is known of each report's buyer. `stored` and `buyer` are a repeat's own decision and visitor."""
     snapshots = orders_of(connection, {one.order_id for one in reports if one.order_id})
     visitors: set[str] = set()
     cookies: set[str] = set()
@@ -116,7 +118,7 @@ def _gather(connection: Connection, reports: Sequence[Report], stored: Consent |
                     cookies.add(found.first_party_cookie)
     customers = {lookup for one in reports for lookup in one.lookups("customer")}
     known = known_of(connection, visitors=visitors, customers=customers, cookies=cookies)
-    return [_join(one, _snapshot_of(one, snapshots), known, stored) for one in reports]
+    return [_join(one, _snapshot_of(one, snapshots), known, stored, buyer) for one in reports]
 
 
 def _snapshot_of(one: Report, snapshots: dict[str, OrderLink]) -> OrderLink:
@@ -126,14 +128,17 @@ def _snapshot_of(one: Report, snapshots: dict[str, OrderLink]) -> OrderLink:
     return snapshots.get(one.order_id or "", nothing)
 
 
-def _join(one: Report, snapshot: OrderLink, known: Known, stored: Consent | None) -> _Gathered:
+def _join(one: Report, snapshot: OrderLink, known: Known, stored: Consent | None, buyer: str | None) -> _Gathered:
     """Join what the shop says, the order's snapshot, the request, the visitor and the customer's devices.
 
     The first with a value wins. A request of another visitor than the order's gives nothing: somebody in the back
     office, another device, pressed a button.
     """
     linked, seen, asked = snapshot.identifiers, one.seen, one.consent
-    if linked.visitor and seen.visitor and linked.visitor != seen.visitor:
+    if one.said.visitor and linked.visitor and linked.visitor != one.said.visitor:
+        linked = Identifiers()
+    buyer = one.said.visitor or linked.visitor or buyer
+    if buyer and seen.visitor and buyer != seen.visitor:
         seen, asked = Identifiers(), None
     found = joined(one.said, joined(linked, seen))
     customers, since = one.lookups("customer"), one.now - CLICK_WINDOW
@@ -264,7 +269,7 @@ def _repeat(connection: Connection, one: Report) -> Reported:
     """Compare with what is stored. What differs is kept for the operator; what is more fills the gaps."""
     row = connection.execute(select(events).where(events.c.event_id == one.event_id).with_for_update()).one()
     kept = Consent(granted=row.granted, signal=row.signal, at=moment(row.consent_at))
-    gathered = _gather(connection, [one], stored=kept)[0]
+    gathered = _gather(connection, [one], stored=kept, buyer=row.visitor)[0]
     stored = conversion_of(row.conversion)
     differing = tuple(
         name for name in ("name", "order_id", "value", "currency") if _differ(stored, one.conversion, name)

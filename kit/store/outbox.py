@@ -207,7 +207,8 @@ def _lease(connection: Connection, asked: Claim, ids: Sequence[int], probe: int 
 def _claimed(row: Any, *, token: str, until: datetime, decided: dict[str, Consent], probe: int | None) -> Claimed:
     consent = Consent(granted=row.granted, signal=row.signal, at=moment(row.consent_at))
     newest = decided.get(row.visitor or "")
-    if newest is not None and newest.granted is not None and newest.at >= consent.at:
+    final = consent.granted is False and consent.signal in {"gpc", "shop"}
+    if not final and newest is not None and newest.granted is not None and newest.at >= consent.at:
         consent = newest
     return Claimed(
         delivery_id=row.id,
@@ -275,6 +276,9 @@ def _may_open(connection: Connection, one: Opening) -> bool:
         .where(deliveries.c.id.in_(one.payloads), _IS_CLAIMED, deliveries.c.lease_until > milliseconds(one.now))
         .with_for_update(read=True, of=events)
     )
+    gate = connection.scalar(_gate_of(one.destination))
+    if gate is not None and gate > milliseconds(one.now) and gate != one.deliveries[0].probe:
+        return False
     rows = {row.id: row for row in connection.execute(held)}
     return all(
         (row := rows.get(each.delivery_id)) is not None
@@ -409,5 +413,5 @@ def _set_gate(connection: Connection, one: Closing) -> None:
         upsert(connection, gates, [row], key="destination")
     elif is_probe and one.judged:
         connection.execute(gates.delete().where(here))
-    elif is_probe and one.attempt is None:
+    elif is_probe:
         connection.execute(gates.update().where(here).values(until=milliseconds(one.now)))

@@ -138,6 +138,9 @@ def keep_consents(connection: Connection, decisions: Sequence[tuple[VisitorId, C
     rows = []
     for visitor, consent in decisions:
         known = newest.get(visitor)
+        # The shop's word is for one order, and what the rule gives by itself is no change of mind.
+        if consent.signal == "shop" or (consent.signal == "opt_out" and known is not None):
+            continue
         if known is not None and (known.granted, known.signal) == (consent.granted, consent.signal):
             continue
         newest[visitor] = consent

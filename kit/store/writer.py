@@ -154,7 +154,7 @@ class Writer:
                 _tell([(call.waiter, error) for call in group])
                 return
             for call in group:
-                self._commit([call])
+                self._commit_in_time([call])
         else:
             _tell([(call.waiter, answer) for call, answer in zip(group, answers, strict=True)])
 
