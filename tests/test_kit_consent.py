@@ -51,6 +51,39 @@ async def test_a_repeat_that_refuses_stops_what_was_not_sent(kit: Kit) -> None:
     await kit.worker.drain()
 
     assert states(await rows(kit)) == SKIPPED
+    assert await identifiers(kit) == Identifiers()
+
+
+async def test_a_refusal_of_an_order_is_final_for_it(kit: Kit) -> None:
+    """Whatever the visitor says on a page later, this order was refused, by GPC or by the shop."""
+    browser = Browser(kit)
+    await browser.open("/?adct=click123")
+    await browser_reports(browser, purchase("by-shop", **PERSON), consent=False)
+    browser.headers["sec-gpc"] = "1"
+    await browser_reports(browser, purchase("by-gpc", **PERSON))
+    del browser.headers["sec-gpc"]
+    browser.cookies["kit-consent"] = "granted"
+
+    await browser_reports(browser, purchase("by-shop", **PERSON))
+    await browser_reports(browser, purchase("by-gpc", **PERSON))
+
+    assert states(await rows(kit, "by-shop")) == SKIPPED
+    assert states(await rows(kit, "by-gpc")) == SKIPPED
+
+
+async def test_the_shops_yes_is_for_one_order(tmp_path: Path) -> None:
+    """Under opt_in the next order of the same customer asks again."""
+    kit = make_kit(tmp_path, consent="opt_in")
+    browser = Browser(kit)
+    browser.cookies["kit-consent"] = "granted"
+    await browser.open("/")
+    del browser.cookies["kit-consent"]
+
+    await browser_reports(browser, purchase("one", customer_id="customer-9"), consent=True)
+    await kit.report(purchase("two", customer_id="customer-9"))
+
+    assert states(await rows(kit, "two")) == SKIPPED
+    kit.store.close()
 
 
 async def test_a_refused_devices_data_serves_no_other_device(kit: Kit) -> None:

@@ -280,8 +280,20 @@ def _repeat(connection: Connection, one: Report) -> Reported:
         _enrich(connection, row, stored, gathered)
         _keep_people(connection, [gathered])
     if not gathered.allowed:
-        connection.execute(_changed(row.id, gathered.consent, {}))
+        connection.execute(_changed(row.id, gathered.consent, _forgotten(connection, row.id, stored)))
     return Reported(event_id=one.event_id, new=False, conflict=differing)
+
+
+def _forgotten(connection: Connection, event: int, stored: Conversion) -> dict[str, Any]:
+    """Return what remains of an event that is refused before anything of it was tried: the order and its money."""
+    tried = select(deliveries.c.id).where(deliveries.c.event == event, deliveries.c.attempt.is_not(None)).limit(1)
+    if connection.scalar(tried) is not None:
+        return {}
+    return {
+        "conversion": conversion_text(_impersonal(stored)),
+        "identifiers": identifiers_text(Identifiers()),
+        "visitor": None,
+    }
 
 
 def _differ(stored: Conversion, said: Conversion, name: str) -> bool:

@@ -638,6 +638,14 @@ async def test_an_error_in_a_shops_destination_leaves_no_value_in_the_log(
     assert "ValueError in payload" in str([record.__dict__ for record in caplog.records])
 
 
+async def test_a_lifespan_that_ends_at_once_ends(tmp_path: Path) -> None:
+    """A server that fails while starting: the stop that comes before the worker's first step is heard."""
+    async with world(tmp_path, Rokt, worker=True) as it:
+        async with asyncio.timeout(10):
+            async with it.kit.lifespan():
+                pass
+
+
 async def test_two_workers_never_send_one_delivery_twice(tmp_path: Path) -> None:
     """Forty orders, two workers at once: every order once."""
     async with world(tmp_path, Rockerbox) as it:
