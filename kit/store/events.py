@@ -175,10 +175,8 @@ def _is_theirs(one: Report, known: Known, visitor: str | None) -> bool:
     customers, emails = one.lookups("customer"), one.lookups("email")
     if customers and verified:
         return customers[0] in verified
-    names = known.emails(visitor)
-    if not customers and emails and names and known.is_verified(visitor):
-        return emails[0] in names
-    return True
+    names = known.verified_emails(visitor)
+    return emails[0] in names if emails and names else True
 
 
 def _insert(connection: Connection, gathered: Sequence[_Gathered]) -> set[str]:

@@ -31,12 +31,9 @@ class Known:
     def customers(self, visitor: str) -> list[Any]:
         return [row for row in self.links_of.get(visitor, ()) if row.kind == "customer" and row.level == VERIFIED]
 
-    def is_verified(self, visitor: str) -> bool:
-        return any(row.level == VERIFIED for row in self.links_of.get(visitor, ()))
-
-    def emails(self, visitor: str) -> set[str]:
-        """Return the keys of the e-mails by which this visitor is known, verified or asserted."""
-        return {row.lookup for row in self.links_of.get(visitor, ()) if row.kind == "email"}
+    def verified_emails(self, visitor: str) -> set[str]:
+        """Return the keys of the e-mails that the shop itself knows this visitor by."""
+        return {row.lookup for row in self.links_of.get(visitor, ()) if row.kind == "email" and row.level == VERIFIED}
 
     def consent(self, visitor: str | None, customers: Iterable[str]) -> Consent | None:
         """Return the visitor's newest decision; without a visitor the newest on any of the customer's devices."""
