@@ -32,7 +32,7 @@ def due(reading: Reading, space: Room, headers: Sequence[Header]) -> Due | None:
         return None
     if space is Room.BARE:
         added.append((b"cache-control", b"private"))
-    return Due(added, told)
+    return added, told
 
 
 def _wanted(reading: Reading) -> tuple[VisitorCookie | Removed | None, FirstPartyCookie | None, Touchpoint | None]:

@@ -18,14 +18,10 @@ from kit.model import ClickId, Consent, Touchpoint, VisitorId
 NewTouch = tuple[VisitorId, Touchpoint, str | None, Consent]
 """A landing with a new click id, whose cookie is being set: the arguments of `kit.record_touch`."""
 
+Due = tuple[list[Header], NewTouch | None]
+"""Headers to add to an answer, and the touch that thereby became the visitor's."""
+
 _PRIVATE = b"cache-control", b"private"
-
-
-class Due(NamedTuple):
-    """Headers to add to an answer, and the touch that thereby became the visitor's."""
-
-    headers: list[Header]
-    touch: NewTouch | None
 
 
 class FirstVisit(NamedTuple):
@@ -36,7 +32,6 @@ class FirstVisit(NamedTuple):
     arrival: Arrival | None
     touch: Touchpoint | None
     consent: Consent
-    due: Due
 
 
 def ordinary(rules: CaptureRules, scope: Mapping[str, Any]) -> dict[bytes, bytes] | None:
@@ -62,7 +57,7 @@ def ordinary(rules: CaptureRules, scope: Mapping[str, Any]) -> dict[bytes, bytes
 
 def first_visit(
     rules: CaptureRules, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], arrival: Arrival | None
-) -> FirstVisit | None:
+) -> tuple[FirstVisit, Due] | None:
     """Return the visitor that this page makes, whose answer is silent; None when nothing may be set."""
     host = headers.get(b"host", b"")
     attributes = both_attributes(host, scope.get("scheme", ""), rules.cookie_domain, rules.insecure_cookies)
@@ -82,15 +77,15 @@ def first_visit(
         (b"set-cookie", first_party_cookie.NEEDLE + own.encode("ascii") + attributes[1]),
         _PRIVATE,
     ]
-    touch = told = None
-    if arrival is not None:
-        referrer = headers.get(b"referer")
-        touch = Touchpoint(
-            at=at,
-            click_ids=tuple([ClickId(vendor, value, at) for vendor, value in arrival.clicks.items()]),
-            utm=arrival.utm,
-            url=urls.page_url(scope, host, arrival.pairs, plain=arrival.plain),
-            referrer=urls.clean_referrer(referrer[: urls.LONGEST_URL]) if referrer else None,
-        )
-        told = (visitor, touch, own, consent) if arrival.clicks else None
-    return FirstVisit(visitor, now, arrival, touch, consent, Due(set_cookies, told))
+    if arrival is None:
+        return FirstVisit(visitor, now, None, None, consent), (set_cookies, None)
+    referrer = headers.get(b"referer")
+    touch = Touchpoint(
+        at=at,
+        click_ids=tuple([ClickId(vendor, value, at) for vendor, value in arrival.clicks.items()]),
+        utm=arrival.utm,
+        url=urls.page_url(scope, host, arrival.pairs, plain=arrival.plain),
+        referrer=urls.clean_referrer(referrer[: urls.LONGEST_URL]) if referrer else None,
+    )
+    told = (visitor, touch, own, consent) if arrival.clicks else None
+    return FirstVisit(visitor, now, arrival, touch, consent), (set_cookies, told)

@@ -1,8 +1,8 @@
 """Capture: one request's state in `scope["kit.visitor"]`. It answers for the visitor, and for the cookies due."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from kit.capture import due, first_party_cookie, query, urls, visitor_cookie
 from kit.capture.answers import Header, Room, is_silent, room
@@ -39,7 +39,7 @@ class Capture:
 
     __slots__ = ("facts", "scope", "shared")
 
-    def __init__(self, shared: "Shared", scope: Mapping[str, Any]) -> None:
+    def __init__(self, shared: "Shared", scope: MutableMapping[str, Any]) -> None:
         self.shared = shared
         self.scope = scope
         #: What is known so far: nothing, what the query carries, what a first visit's answer set, or all.
@@ -137,11 +137,12 @@ class Capture:
     # ------------------------------------------------------------ for the answer
 
     def settle(self) -> None:
-        """Let go of the scope, and keep a copy for whoever still asks: the scope holds this state, and a circle of the
-        two would have every request wait for the garbage collector."""
-        self.scope = without_state(self.scope)
+        """Let go of the scope, or be let go of by it: a circle of the two would have every request wait for the garbage
+        collector. Whoever asks later is answered from a copy of the scope."""
         if isinstance(self.facts, Reading):
-            self.facts.scope = self.scope
+            self.scope = self.facts.scope = without_state(self.scope)
+        else:
+            self.scope[STATE] = Answered(self.shared, self.facts)
 
     def owes_nothing(self) -> bool:
         """Return whether this answer surely needs no cookie: an ordinary page view, both cookies there and fresh.
@@ -174,8 +175,8 @@ class Capture:
                 first = first_visit(rules, self.scope, by_name, facts)
                 if first is None:
                     return None
-                self.facts = first
-                return first.due
+                self.facts, owed = first
+                return owed
         space = room(self.scope["method"], status, headers)
         return due.due(self.reading(), space, headers) if space is not Room.NONE else None
 
@@ -193,15 +194,25 @@ class Capture:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all requests of one shop share. It stands in the scope of an answered one that nobody asked about."""
+    """What all requests of one shop share."""
 
     rules: CaptureRules
     faults: Faults
     fresh: Freshness
     record_touch: Callable[[VisitorId, Touchpoint, str | None, Consent], None]
 
+
+class Answered(NamedTuple):
+    """Stands in the scope of an answered request that nobody asked about."""
+
+    shared: Shared
+    facts: FirstVisit | Arrival | None
+
     def capture(self, scope: Mapping[str, Any]) -> Capture:
-        return Capture(self, without_state(scope))
+        """Return the state for a late reader."""
+        capture = Capture(self.shared, without_state(scope))
+        capture.facts = self.facts
+        return capture
 
 
 def without_state(scope: Mapping[str, Any]) -> dict[str, Any]:

@@ -139,13 +139,12 @@ def token(cookie: VisitorCookie, signature: Signature, *, now: int) -> bytes:
 def first_token(visitor: VisitorId, arrival: Arrival | None, signature: Signature, *, now: int) -> bytes:
     """Return what `token` writes for a visitor minted now, straight from what its landing carried."""
     stamp = f"{now:010d}"
-    head = f"{_VERSION}{visitor}{stamp}{stamp}"
-    if arrival is None:
-        return signature.signed(head.encode("ascii"))
-    records = _first_records(arrival, now)
-    text = head + "".join(records)
-    if len(text) > LONGEST - OVERHEAD:
-        text = _fitting(head, records)
+    text = head = f"{_VERSION}{visitor}{stamp}{stamp}"
+    if arrival is not None:
+        records = _first_records(arrival, str(now))
+        text = head + "".join(records)
+        if len(text) > LONGEST - OVERHEAD:
+            text = _fitting(head, records)
     return signature.signed(text.encode("ascii"))
 
 
@@ -188,23 +187,20 @@ def _records(cookie: VisitorCookie) -> list[str]:
     return records + list(texts.values())
 
 
-def _first_records(arrival: Arrival, now: int) -> list[str]:
+def _first_records(arrival: Arrival, now: str) -> list[str]:
     """Return `_records` of a visitor's only touch: all clicks are of now, and the last touch is the first."""
     records: list[str] = []
-    rest = []
-    names = []
+    rest = ["!f"]
     plain = arrival.plain
     for vendor, value in arrival.clicks.items():
-        name = _name(vendor)
-        names.append(name)
-        record = f"!c{name}*{value if plain else _quoted(value)}*{now}"
+        record = f"!c{_name(vendor)}*{value if plain else _quoted(value)}*{now}"
         if vendor not in _FIRST_KEPT:
             rest.append(record)
         elif vendor == _FIRST_KEPT[0]:
             records.insert(0, record)
         else:
             records.append(record)
-    records += f"!l{now}*{'|'.join(names)}*{_utm_text(tuple(arrival.utm.items()))}", "!f"
+    records.append(f"!l{now}{_first_touch_text(tuple(arrival.clicks), tuple(arrival.utm.items()))}")
     return records + rest
 
 
@@ -229,6 +225,12 @@ _name = lru_cache(maxsize=64)(_quoted)
 
 
 # Campaigns are few and their visitors many.
+@lru_cache(maxsize=1024)
+def _first_touch_text(vendors: tuple[str, ...], utm: tuple[tuple[str, str], ...]) -> str:
+    """Return `_touch_text` without its time, where every click is its vendor's newest."""
+    return f"*{'|'.join([_name(vendor) for vendor in vendors])}*{_utm_text(utm)}"
+
+
 @lru_cache(maxsize=1024)
 def _utm_text(utm: tuple[tuple[str, str], ...]) -> str:
     return "|".join([_UTM_LETTERS[name] + _quoted(value) for name, value in utm])

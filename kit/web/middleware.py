@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
-from kit.capture import STATE, Capture, CaptureRules, Faults, Shared
+from kit.capture import STATE, Answered, Capture, CaptureRules, Faults, Shared
 from kit.model import Consent, Touchpoint, VisitorId
 
 Scope = MutableMapping[str, Any]
@@ -41,6 +41,7 @@ class CaptureMiddleware:
     def __init__(self, app: App, *, kit: CaptureKit) -> None:
         self.app = app
         self.shared = Shared(kit.rules, kit.faults, kit.rules.fresh, kit.record_touch)
+        self.answered = Answered(self.shared, None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -53,7 +54,7 @@ class CaptureMiddleware:
         finally:
             # The scope holds the state and the state the scope: such a circle would wait for the garbage collector.
             if capture.facts is None:
-                scope[STATE] = self.shared
+                scope[STATE] = self.answered
             else:
                 capture.settle()
 
@@ -86,6 +87,7 @@ class _Answering(Capture):
         due = self.due(message["status"], headers) if isinstance(headers, (list, tuple)) else None
         if due is None:
             return message
-        if due.touch is not None:
-            self.shared.record_touch(*due.touch)
-        return {**message, "headers": [*headers, *due.headers]}
+        added, touch = due
+        if touch is not None:
+            self.shared.record_touch(*touch)
+        return {**message, "headers": [*headers, *added]}

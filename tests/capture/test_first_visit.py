@@ -76,6 +76,28 @@ def test_an_ordinary_first_visit_takes_the_straight_way(query: str) -> None:
     assert answer.set_cookies.keys() == {"__Host-kit", "__adroll_fpc"}
 
 
+@pytest.mark.parametrize("sent", [[], [(b"cache-control", b"max-age=60")]], ids=["cookies set", "none set"])
+def test_a_late_reader_is_answered_as_an_early_one(sent: list[tuple[bytes, bytes]]) -> None:
+    """What stands in the scope after the answer tells a first landing's URL and decision as the page would have."""
+    shop = Shop()
+    early, late = scope_of("adct=one"), scope_of("adct=one")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope is early:
+            capture_of(scope).reading()  # type: ignore[union-attr] # is there
+        await send({"type": "http.response.start", "status": 200, "headers": sent})
+
+    for scope in (early, late):
+        run(CaptureMiddleware(app, kit=shop), scope)
+    first, second = (capture_of(scope) for scope in (early, late))
+
+    assert first is not None
+    assert second is not None
+    assert capture_of(late) is second
+    assert (first.reading().url(), visit_of(early)) == (second.reading().url(), visit_of(late))
+    assert second.reading().url() == "https://www.shop.com/shoes?adct=one"
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -48,6 +48,14 @@ def test_itsdangerous_accepts_our_tokens_and_we_accept_its() -> None:
     assert SIGNATURE.verified(ITSDANGEROUS.sign(payload)) == payload
 
 
+@given(key=st.binary(min_size=16, max_size=100), payload=st.binary(max_size=300))
+def test_itsdangerous_signs_the_same_with_every_key(key: bytes, payload: bytes) -> None:
+    """Keys shorter and longer than a hash block, payloads of none to several blocks."""
+    assert Signer([key], salt=SALT, digest_method=hashlib.sha256).sign(payload) == Signature([key], SALT).signed(
+        payload
+    )
+
+
 def test_the_newest_key_signs_and_every_key_verifies() -> None:
     """Keys rotate without losing a visitor; a key that is gone is believed no longer."""
     token = visitor_cookie.token(visitor_cookie.mint(NOW), Signature([OLD], SALT), now=NOW)
