@@ -1,18 +1,21 @@
 """The `kit` command, for people; with `--json` for programs."""
 
 import asyncio
+import dataclasses
 import importlib
 import json
+import re
 import signal
 import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
 from kit import settings
 from kit.destinations.base import is_loopback
+from kit.doctor import Finding, examine
 from kit.errors import ConfigurationError, KitError
 from kit.kit import Kit
 from kit.model import DeliveryState
@@ -24,6 +27,7 @@ from kit.store.overview import (
     Resolve,
     Standing,
     Told,
+    held,
     pause,
     replay,
     resolve,
@@ -44,6 +48,8 @@ except ImportError:  # pragma: no cover - shown where the extra is missing
 _Argument = TypeVar("_Argument")
 _Result = TypeVar("_Result")
 
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console()
 
@@ -55,6 +61,9 @@ StoreOption = Annotated[
     str | None, typer.Option("--store", help="The store's URL; else KIT_STORE, else sqlite:///kit.db.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_TIMES = 'a time such as 2026-01-31T18:00Z, or "2h" or "3d" for so long ago; without a zone it is UTC'
+_UNITS = {"min": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
 def main() -> None:
@@ -92,7 +101,7 @@ def migrate(store: StoreOption = None) -> None:
 @app.command()
 def status(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Show how each destination stands: deliveries by state and reason, the oldest pending one, what holds it back."""
-    found = _store(store).read_sync(standings)
+    found = standings(_store(store))
     if as_json:
         _print_json([_standing_json(one) for one in found])
         return
@@ -136,26 +145,59 @@ def replay_command(
     destination: Annotated[str | None, typer.Option(help="Only this destination's.")] = None,
     state: Annotated[str, typer.Option(help="dead, held or skipped.")] = "dead",
     reason: Annotated[str | None, typer.Option(help="Only these, such as rejected, consent or identifier.")] = None,
+    since: Annotated[str | None, typer.Option(help=f"Only what ended then or later: {_TIMES}.")] = None,
+    until: Annotated[str | None, typer.Option(help=f"Only what ended before: {_TIMES}.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send again what is dead, held or skipped, with the same keys. What was delivered is never sent again."""
     if state not in {"dead", "held", "skipped"}:
         _fail("--state is dead, held or skipped; what is pending or delivered cannot be replayed")
+    now = datetime.now(UTC)
     asked = Replay(
-        order_id=order, destination=destination, state=DeliveryState(state), reason=reason, now=datetime.now(UTC)
+        order_id=order,
+        destination=destination,
+        state=DeliveryState(state),
+        reason=reason,
+        since=_moment("--since", since, now=now),
+        until=_moment("--until", until, now=now),
+        now=now,
     )
-    if order is not None and not _store(store).read_sync(lambda connection: told(connection, order_id=order)):
+    opened = _store(store)
+    if order is not None and not opened.read_sync(lambda connection: told(connection, order_id=order)):
         _fail(f"no event with the order id {order!r} was reported")
-    number = _written(store, replay, asked)
+    number = replay(opened, asked)
+    opened.close()
     if as_json:
         _print_json({"replayed": number})
     else:
         console.print(f"{number} {'delivery is' if number == 1 else 'deliveries are'} pending again")
 
 
-@app.command()
-def hold(
+hold = typer.Typer(no_args_is_help=True, help="Deliveries whose outcome nobody knows, and what to make of them.")
+app.add_typer(hold, name="hold")
+
+
+@hold.command(name="list")
+def hold_list(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Show what is held, the longest first: ask the vendor about each, then `kit hold resolve`."""
+    found = _store(store).read_sync(held)
+    if as_json:
+        _print_json([_told_json(one) for one in found])
+        return
+    if not found:
+        console.print("nothing is held")
+        return
+    table = Table("order", "destination", "value", "reported", "why")
+    for one in found:
+        why = ": ".join(filter(None, (one.reason, one.detail)))
+        row = (one.order_id or one.event_id, one.destination, one.value or "", _clock(one.reported_at), why)
+        table.add_row(*map(escape, row))
+    console.print(table)
+
+
+@hold.command(name="resolve")
+def hold_resolve(
     order: Annotated[str, typer.Argument(help="The order whose delivery is held.")],
     destination: Annotated[str, typer.Argument(help="The destination that holds it.")],
     delivered: Annotated[
@@ -178,7 +220,7 @@ def pause_command(
     store: StoreOption = None,
 ) -> None:
     """Send nothing more to a destination until `kit resume`. Orders are still accepted and wait."""
-    known = [one.destination for one in _store(store).read_sync(standings)]
+    known = [one.destination for one in standings(_store(store))]
     if destination not in known and not force:
         _fail(f"nothing was ever reported to {destination!r}; known are {', '.join(known) or 'none'}; or say --force")
     _written(store, pause, Pause(destination=destination, reason=reason, now=datetime.now(UTC)))
@@ -192,6 +234,26 @@ def resume_command(
     """Let a destination go on, whoever or whatever held it back."""
     was = _written(store, resume, destination)
     console.print(f"{destination} goes on" if was else f"{destination} was not held back")
+
+
+@app.command()
+def doctor(
+    app: AppOption = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no vendor anything.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Read all of SQLite's file; commits wait meanwhile.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look the set-up over: store, disk, clocks, credentials by dry run, a worker that works. Exit 1 if one is bad."""
+    findings = asyncio.run(_examined(_kit(app), ask_vendors=not offline, read_all=deep))
+    if as_json:
+        _print_json([dataclasses.asdict(finding) for finding in findings])
+    else:
+        table = Table("looked at", "", "found", "what to do")
+        for one in findings:
+            mark = {"good": "[green]good[/]", "warning": "[yellow]warning[/]", "bad": "[red]bad[/]"}[one.state]
+            table.add_row(escape(one.about), mark, escape(one.said), escape(one.advice))
+        console.print(table)
+    raise typer.Exit(any(one.state == "bad" for one in findings))
 
 
 @app.command()
@@ -223,10 +285,25 @@ async def _work(attribution: Kit) -> None:
     names = ", ".join(f"{one.name} ({one.mode})" for one in attribution.destinations)
     console.print(f"delivering to {names or 'nobody: no destination is configured'}", markup=False)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, attribution.worker.stop)
+
+    def stop() -> None:
+        attribution.worker.stop()
+        # The second signal ends the process at once.
+        for number in _ENDING:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in _ENDING:
+        loop.add_signal_handler(number, stop)
     try:
         await attribution.worker.run()
+    finally:
+        attribution.store.close()
+
+
+async def _examined(attribution: Kit, *, ask_vendors: bool, read_all: bool) -> list[Finding]:
+    try:
+        return await examine(attribution, ask_vendors=ask_vendors, read_all=read_all)
     finally:
         attribution.store.close()
 
@@ -244,6 +321,20 @@ def _kit(app: str | None) -> Kit:
     if not isinstance(found, Kit):
         raise ConfigurationError("--app", f"is a {type(found).__name__}, not a Kit")
     return found
+
+
+def _moment(option: str, text: str | None, *, now: datetime) -> datetime | None:
+    """Return the time that an option names, in UTC."""
+    if text is None:
+        return None
+    ago = re.fullmatch(r"([0-9]{1,4})(min|h|d)", text)
+    if ago is not None:
+        return now - int(ago[1]) * _UNITS[ago[2]]
+    try:
+        found = datetime.fromisoformat(text)
+        return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        _fail(f"{option} is no time; write {_TIMES}")
 
 
 def _written(url: str | None, verb: Verb[_Argument, _Result], argument: _Argument) -> _Result:

@@ -4,6 +4,7 @@ KitError
 ├── ConfigurationError   a setting is missing or wrong; raised at start, never later
 ├── InvalidInput         a value handed to us cannot be what it says; names the field
 └── StoreUnavailable     the store did not answer in time; nothing is known to be stored
+    └── StoreFull        the store takes no more reports until there is room; nothing was stored
 """
 
 
@@ -39,3 +40,15 @@ class StoreUnavailable(KitError):  # noqa: N818 - reads as what happened
     def __init__(self, reason: str) -> None:
         super().__init__(f"the store is not available: {reason}")
         self.reason = reason
+
+
+class StoreFull(StoreUnavailable):
+    """The store is past one of its limits and takes no more reports until there is room. Nothing was stored.
+
+    `limit` is "waiting", "store_bytes" or "free_disk_bytes" (see `Limits`), or "disk" when the disk itself is full. A
+    shop treats it as it treats StoreUnavailable: the page goes on, a payment webhook answers 503.
+    """
+
+    def __init__(self, limit: str, reason: str) -> None:
+        super().__init__(reason)
+        self.limit = limit

@@ -22,7 +22,8 @@ def email(text: str) -> str | None:
     """Return the address stripped, NFC and lower-case; None when it cannot be one address."""
     address = unicodedata.normalize("NFC", text).strip().lower()
     local, at, domain = address.partition("@")
-    if not (local and at and domain) or "@" in domain or any(ch.isspace() for ch in address):
+    # Without an argument split() parts at every whitespace: in one piece means none.
+    if not (local and at and domain) or "@" in domain or len(address.split()) != 1:
         return None
     return address
 
@@ -89,7 +90,7 @@ def lookup_key(secret: bytes, kind: str, value: str) -> str:
 
     `value` is a normal form already: two spellings of one address have two keys.
     """
-    return hmac.new(secret, f"{kind}\x1f{value}".encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(secret, f"{kind}\x1f{value}".encode(), "sha256").hex()
 
 
 def _refuse_blank(text: str) -> None:

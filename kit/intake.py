@@ -20,7 +20,7 @@ from kit.model import (
     event_id_of,
 )
 from kit.store.events import Report
-from kit.store.people import Identity, Link, OrderLink
+from kit.store.people import NOBODY, Identity, Link, OrderLink
 
 
 class HasScope(Protocol):
@@ -54,6 +54,7 @@ class Intake:
         self.rules = rules
         self.index_key = b""
         self._destinations = tuple(destinations)
+        self._unknown_is_granted = self.may_keep(self._unknown)
 
     def may_keep(self, consent: Consent) -> bool:
         return self.rules.consent.may_keep(consent)
@@ -71,7 +72,9 @@ class Intake:
         if consent is not None and not isinstance(consent, bool):
             raise InvalidInput("consent", "is neither True, False nor None")
         now, visit = self.rules.clock(), _visit(request)
-        customer = conversion.customer_id or Person(customer_id=customer_id).checked().customer_id
+        customer = conversion.customer_id
+        if customer is None and customer_id is not None:
+            customer = Person(customer_id=customer_id).checked().customer_id
         if conversion.url is not None:
             conversion = conversion.model_copy(update={"url": self._cleaned(conversion.url)})
         said = Identifiers(
@@ -138,10 +141,6 @@ class Intake:
     def _unknown(self) -> Consent:
         return Consent(granted=None, signal="none", at=self.rules.clock())
 
-    @property
-    def _unknown_is_granted(self) -> bool:
-        return self.may_keep(self._unknown)
-
     def _cleaned(self, url: str) -> str | None:
         return self.rules.clean_url(url) if self.rules.clean_url else clean_url(url, self.rules.watched)
 
@@ -163,7 +162,7 @@ def _id_of(visitor: Visitor | VisitorId | None) -> VisitorId | None:
 def _seen(visit: Visit | None) -> Identifiers:
     """Return what a request gives: nothing, its ip included, unless its visitor cookie was verified."""
     if visit is None or visit.visitor is None:
-        return Identifiers()
+        return NOBODY
     return Identifiers(
         visitor=visit.visitor.id,
         click_ids=visit.visitor.click_ids,

@@ -3,14 +3,10 @@
 import asyncio
 import contextlib
 import logging
-import threading
-import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import timedelta
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 from kit import settings
 from kit.capture import CaptureRules, capture_of, removal_line
@@ -18,20 +14,24 @@ from kit.configuration import checked_destinations, checked_keys, checked_origin
 from kit.consent import ConsentPolicy, ConsentRule
 from kit.delivery.worker import Worker
 from kit.destinations import Destination
-from kit.errors import ConfigurationError, StoreUnavailable
+from kit.errors import ConfigurationError, KitError, StoreUnavailable
 from kit.intake import HasScope, Intake, Person
 from kit.model import Clock, Consent, Conversion, Identifiers, Reported, Touchpoint, Visitor, VisitorId, utc_now
-from kit.store import Store, keys, known, people
+from kit.opening import Opening
+from kit.store import Store, known, people
 from kit.store.events import report
+from kit.store.limits import Limits
 from kit.store.people import Touch
+from kit.store.retention import Retention
 from kit.store.store import OwnTransaction, OwnTransactionSync, write_on, write_on_sync
+from kit.touches import Touches
 
 log = logging.getLogger("kit")
 
-#: Touchpoints that may wait for the store before new ones are counted and let go; the cookie still has them.
-_MOST_TOUCHES = 10_000
-#: Each waits out one lock of the store.
-_TOUCH_TRIES = 10
+#: What a page goes on in spite of: the store does not answer, or was set up wrongly after the start.
+UNANSWERED = (StoreUnavailable, ConfigurationError)
+
+_LIMITS, _RETENTION = Limits(), Retention()
 
 
 class HasHeaders(Protocol):
@@ -51,10 +51,12 @@ class Faults:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
 
-    def count(self, where: str) -> None:
+    def count(self, where: str, error: KitError | None = None) -> None:
+        """Count one; `error` is our own, whose text repeats no value that a person typed."""
         self.counts[where] += 1
         if self.counts[where] == 1:
-            log.warning("a fault of the kit's own was kept from the page", extra={"kit.fault": where})
+            said = {"kit.fault": where} | ({"kit.error": str(error)} if error is not None else {})
+            log.warning("a fault of the kit's own was kept from the page", extra=said)
 
 
 class Kit:
@@ -72,6 +74,8 @@ class Kit:
     `origins`        further origins whose pages may post to collect and identify.
     `index_key`      the key for looking people up; kept in the store when left out.
     `store_timeout`  the longest that report, link and identify may take; then they raise StoreUnavailable.
+    `limits`         how much the store may hold; past it `report` raises StoreFull, a StoreUnavailable.
+    `retention`      how long the store keeps what it no longer needs; the worker lets go of it.
     `worker`         whether `lifespan` also delivers; switch it off where `kit worker` runs.
 
     Raises ConfigurationError, naming the setting, for anything that could not work.
@@ -92,6 +96,8 @@ class Kit:
         origins: Sequence[str] = (),
         index_key: str | None = None,
         store_timeout: timedelta = timedelta(seconds=2),
+        limits: Limits = _LIMITS,
+        retention: Retention = _RETENTION,
         worker: bool = True,
         clock: Clock = utc_now,
     ) -> None:
@@ -106,20 +112,26 @@ class Kit:
             consent=ConsentPolicy(consent),
             clock=clock,
         )
-        self.store = Store(store, timeout=store_timeout)
+        self.store = Store(store, timeout=store_timeout, limits=limits)
         self.intake = Intake(self.rules, [destination.name for destination in self.destinations])
         self.worker = Worker(
-            store=self.store, destinations=self.destinations, may_send=self.intake.may_keep, clock=clock
+            store=self.store,
+            destinations=self.destinations,
+            may_send=self.intake.may_keep,
+            retention=retention,
+            clock=clock,
         )
         self.origins = checked_origins(origins)
         self.faults = Faults()
         self.clock = clock
         self.sync = SyncKit(self)
-        self._given_index_key = index_key.encode() if index_key else None
         self._works = worker
-        self._early: deque[Touch] = deque()
-        self._opening = threading.Lock()
-        self._opened: Future[None] | None = None
+        self._touches = Touches(
+            self.store, begin=lambda: self._opening.begin(), lost=lambda: self.faults.count("touchpoint")
+        )
+        self._opening = Opening(
+            self.store, self.intake, index_key=index_key.encode() if index_key else None, then=self._touches.post
+        )
 
     @classmethod
     def from_env(cls) -> Self:
@@ -166,6 +178,7 @@ class Kit:
             conversion, request, visitor=visitor, customer_id=customer_id, order_id=order_id, consent=consent
         )
         if connection is not None:
+            self.store.check_room(report)
             return await write_on(connection, report, entry)
         reported = await self.store.write(report, entry, until=until)
         self.worker.wake()
@@ -179,8 +192,8 @@ class Kit:
         try:
             until = await self.ready()
             await self.store.write(people.keep_orders, self.intake.order(request, order_id), until=until)
-        except StoreUnavailable:
-            self.faults.count("link")
+        except UNANSWERED as error:
+            self.faults.count("link", error)
             return False
         return True
 
@@ -217,7 +230,7 @@ class Kit:
             await self.store.write(people.keep_links, link, until=until)
 
     async def keep_consent(self, request: HasScope, granted: bool) -> None:
-        """Keep this visitor's decision; the newest one counts when anything is sent. Never raises StoreUnavailable."""
+        """Keep this visitor's decision; the newest one counts when anything is sent. The store's silence is counted."""
         capture = capture_of(request)
         # Of the cookie itself: a request that already says no shows no visitor any more.
         who = capture.reading().stored() if capture is not None else None
@@ -229,8 +242,8 @@ class Kit:
         try:
             until = await self.ready()
             await self.store.write(people.keep_decisions, (who.id, decision), until=until)
-        except StoreUnavailable:
-            self.faults.count("consent")
+        except UNANSWERED as error:
+            self.faults.count("consent", error)
 
     async def identifiers(
         self, *, visitor: str | None = None, customer_id: str | None = None, order_id: str | None = None
@@ -248,15 +261,9 @@ class Kit:
         self, visitor: VisitorId, touchpoint: Touchpoint, first_party_cookie: str | None, consent: Consent
     ) -> None:
         """Keep a new click, off the request path: returns at once and never raises."""
-        touch = Touch(visitor=visitor, touchpoint=touchpoint, first_party_cookie=first_party_cookie, consent=consent)
-        if self.store.waiting + len(self._early) >= _MOST_TOUCHES:
-            self.faults.count("touchpoint")
-        elif self.store.is_open:
-            _Posted(self, touch).post()
-        else:
-            # A server without lifespan begins like this.
-            self._early.append(touch)
-            self._open()
+        self._touches.record(
+            Touch(visitor=visitor, touchpoint=touchpoint, first_party_cookie=first_party_cookie, consent=consent)
+        )
 
     def forget(self, response: HasHeaders) -> None:
         """Take the visitor away from this browser, for a sign-out on a shared device.
@@ -273,57 +280,20 @@ class Kit:
 
         Called by itself; call it early to learn early that something is wrong.
         """
-        until = time.monotonic() + self.store.timeout.total_seconds()
-        if not self.is_ready:
-            try:
-                self._open().result(self.store.timeout.total_seconds())
-            except FutureTimeout:
-                raise StoreUnavailable("it could not be opened in time") from None
-        return until
+        return self._opening.wait()
 
     async def ready(self) -> float:
         """`open`, without blocking the event loop; returns when the time ends on the loop's clock."""
-        until = asyncio.get_running_loop().time() + self.store.timeout.total_seconds()
-        if not self.is_ready:
-            try:
-                async with asyncio.timeout_at(until):
-                    await asyncio.shield(asyncio.wrap_future(self._open()))
-            except TimeoutError:
-                raise StoreUnavailable("it could not be opened in time") from None
-        return until
-
-    @property
-    def is_ready(self) -> bool:
-        return bool(self.intake.index_key) and self.store.is_open
-
-    def _open(self) -> Future[None]:
-        """Open in one thread of our own, however many ask: the shop's executor is not ours to fill."""
-        with self._opening:
-            if self._opened is None or (self._opened.done() and not self.is_ready):
-                self._opened = Future()
-                threading.Thread(target=self._open_for, args=(self._opened,), name="kit-open", daemon=True).start()
-            return self._opened
-
-    def _open_for(self, waiting: Future[None]) -> None:
-        try:
-            self.store.open()
-            if not self.intake.index_key:
-                self.intake.index_key = self.store.write_sync(keys.index_key, self._given_index_key)
-        except Exception as error:  # noqa: BLE001 - belongs to whoever waits
-            waiting.set_exception(error)
-            return
-        waiting.set_result(None)
-        while self._early:
-            _Posted(self, self._early.popleft()).post()
+        return await self._opening.ready()
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
         """Open the store, deliver while the app runs, and finish what is under way when it ends."""
         try:
             await self.ready()
-        except StoreUnavailable:
+        except StoreUnavailable as error:
             # Pages must be served regardless; every later call tries again.
-            self.faults.count("open")
+            self.faults.count("open", error)
         delivering = asyncio.create_task(self.worker.run()) if self._works else None
         try:
             yield
@@ -357,6 +327,7 @@ class SyncKit:
             conversion, request, visitor=visitor, customer_id=customer_id, order_id=order_id, consent=consent
         )
         if connection is not None:
+            self._kit.store.check_room(report)
             return write_on_sync(connection, report, entry)
         reported = self._kit.store.write_sync(report, entry, until=until)
         self._kit.worker.wake()
@@ -368,8 +339,8 @@ class SyncKit:
             until = self._kit.open()
             order = self._kit.intake.order(request, order_id)
             self._kit.store.write_sync(people.keep_orders, order, until=until)
-        except StoreUnavailable:
-            self._kit.faults.count("link")
+        except UNANSWERED as error:
+            self._kit.faults.count("link", error)
             return False
         return True
 
@@ -390,24 +361,3 @@ class SyncKit:
             moved = self._kit.intake.moved(link, request)
             if moved is not None:
                 self._kit.store.write_sync(people.keep_links, moved, until=until)
-
-
-class _Posted:
-    """A touchpoint on its way to the store, with nobody waiting for it: tried a few times, and then counted."""
-
-    def __init__(self, kit: Kit, touch: Touch) -> None:
-        self._kit = kit
-        self._touch = touch
-        self._tries = _TOUCH_TRIES
-
-    def post(self) -> None:
-        self._tries -= 1
-        self._kit.store.post(people.keep_touches, self._touch, self)
-
-    def told(self, outcome: Any) -> None:
-        if not isinstance(outcome, Exception):
-            return
-        if self._tries:
-            self.post()
-        else:
-            self._kit.faults.count("touchpoint")

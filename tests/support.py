@@ -8,7 +8,7 @@ from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
 
-from kit import Kit
+from kit import Kit, Limits
 from kit.destinations import AdRoll, Destination, Rockerbox, Rokt
 from kit.web.middleware import CaptureMiddleware
 
@@ -74,6 +74,8 @@ def make_kit(folder: Path, **settings: Any) -> Kit:
         "insecure_cookies": True,
         "trusted_proxies": ["127.0.0.1"],
         "worker": False,
+        # A thousand tests would leave a thousand files of 8 MiB behind.
+        "limits": Limits(ballast_bytes=None),
     }
     return Kit(**{**given, **settings})
 

@@ -78,6 +78,22 @@ async def test_replay_puts_back_what_was_skipped_and_says_how_many(shop: Path) -
     assert (first, second) == ({"replayed": 2}, {"replayed": 0})
 
 
+@pytest.mark.parametrize(
+    ("times", "number"),
+    [
+        (("--since", "2h"), 4),
+        (("--since", "3d", "--until", "1h"), 0),
+        (("--until", "2h"), 0),
+        (("--since", "2020-01-01", "--until", "2999-12-31T23:59:59+02:00"), 4),
+    ],
+)
+async def test_replay_takes_only_what_ended_in_a_time(shop: Path, times: tuple[str, ...], number: int) -> None:
+    """So long ago, or a time with or without its zone."""
+    ran = run("replay", "--state", "skipped", *times, "--json", folder=shop)
+
+    assert json.loads(ran.stdout) == {"replayed": number}
+
+
 async def test_foreign_text_is_shown_as_it_is(tmp_path: Path) -> None:
     """An order id or a vendor's words that look like the terminal's markup break nothing and are not hidden."""
     kit = make_kit(tmp_path, destinations=[rokt(mode=Mode.SHADOW)])
@@ -117,10 +133,13 @@ async def test_why_shows_what_a_repeat_said_differently(tmp_path: Path) -> None:
     [
         (("pause", "adrol"), "nothing was ever reported to 'adrol'; known are rockerbox, rokt"),
         (("replay", "--order", "typo"), "no event with the order id 'typo' was reported"),
-        (("hold", "order-1", "rokt", "--resend"), "nothing of order 'order-1' is held at rokt"),
+        (("hold", "resolve", "order-1", "rokt", "--resend"), "nothing of order 'order-1' is held at rokt"),
         (("sandbox", "--host", "0.0.0.0"), "--host is no loopback address"),
         (("why", "no-such-order"), "no event with the order id 'no-such-order' was reported"),
         (("replay", "--state", "delivered"), "--state is dead, held or skipped"),
+        (("replay", "--since", "yesterday"), "--since is no time; write a time such as 2026-01-31T18:00Z"),
+        (("replay", "--until", "99999d"), "--until is no time"),
+        (("replay", "--since", "0001-01-01T00:00+23:00"), "--since is no time"),
         (("status", "--store", "mysql://x"), "store: is a mysql URL"),
         (("worker",), "KIT_CONSENT: is missing"),
         (("worker", "--app", "nowhere:kit"), "--app: cannot be loaded"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from kit import ConfigurationError, Conversion, InvalidInput, Item, Kit, StoreUnavailable, visitor_of
+from kit import ConfigurationError, Conversion, InvalidInput, Item, Kit, StoreUnavailable, touches, visitor_of
 from kit.destinations import AdRoll
 from kit.model import Identifiers, VisitorId
 from kit.store.overview import Told, told
@@ -619,6 +619,38 @@ def test_a_wrong_index_key_is_refused(tmp_path: Path) -> None:
         make_kit(tmp_path, index_key="another-key").open()
 
 
+def test_a_store_made_with_a_key_is_not_opened_without_it(tmp_path: Path) -> None:
+    """Making another key in silence would find nobody who was kept before."""
+    first = make_kit(tmp_path, index_key="the-first-key")
+    first.open()
+    first.store.close()
+
+    with pytest.raises(ConfigurationError, match="KIT_INDEX_KEY: is missing"):
+        make_kit(tmp_path).open()
+
+
+async def test_a_page_goes_on_when_the_set_up_is_found_wrong_late(tmp_path: Path) -> None:
+    """A server without lifespan learns of a wrong key with the first call: a checkout is no place to say so."""
+    first = make_kit(tmp_path, index_key="the-first-key")
+    first.open()
+    first.store.close()
+    kit = make_kit(tmp_path, index_key="another-key")
+    browser = Browser(kit)
+    linked = []
+
+    async def checkout(page: Page) -> None:
+        linked.append(await kit.link(page, order_id="order-1"))
+        await kit.keep_consent(page, True)
+
+    await browser.open("/?adct=click123")
+    await browser.open("/checkout", act=checkout)
+
+    assert linked == [False]
+    assert kit.faults.counts["link"] == kit.faults.counts["consent"] == 1
+    with pytest.raises(ConfigurationError, match="KIT_INDEX_KEY"):
+        await kit.report(purchase())
+
+
 # ---------------------------------------------------------------- the store's bad day
 
 
@@ -675,6 +707,49 @@ async def test_a_touchpoint_outlives_a_lock(kit: Kit, tmp_path: Path) -> None:
 
     await eventually(kept)
     assert not kit.faults.counts
+
+
+async def test_a_touchpoint_outlives_a_store_that_fails_at_once(
+    kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again after a pause; ten tries in one breath would be ten failures."""
+    monkeypatch.setattr(touches, "AGAIN", timedelta(milliseconds=50))
+    await kit.ready()
+    browser = Browser(kit)
+    with sqlite3.connect(tmp_path / "kit.db") as other:
+        other.execute("alter table touchpoints rename to away")
+    page = await browser.open("/?adct=click123")
+    visitor = visitor_of(page)
+    assert visitor is not None
+    await asyncio.sleep(0.12)
+    with sqlite3.connect(tmp_path / "kit.db") as other:
+        other.execute("alter table away rename to touchpoints")
+    other.close()
+
+    async def kept() -> bool:
+        return (await kit.identifiers(visitor=visitor.id)).click_id("adroll") == "click123"
+
+    await eventually(kept)
+    assert not kit.faults.counts
+
+
+async def test_no_touchpoint_waits_when_the_store_opens_under_it(tmp_path: Path) -> None:
+    """Servers without lifespan open with the first landing, while others arrive in other threads."""
+    kit = make_kit(tmp_path)
+    browsers = [Browser(kit) for _ in range(40)]
+
+    pages = await asyncio.gather(
+        *(asyncio.to_thread(asyncio.run, one.open(f"/?adct=click{n}")) for n, one in enumerate(browsers))
+    )
+    visitors = [visitor.id for page in pages if (visitor := visitor_of(page)) is not None]
+    assert len(visitors) == len(browsers)
+
+    async def kept() -> bool:
+        found = [await kit.identifiers(visitor=visitor) for visitor in visitors]
+        return all(one.click_id("adroll") == f"click{n}" for n, one in enumerate(found))
+
+    await eventually(kept)
+    kit.store.close()
 
 
 async def test_pages_and_links_go_on_when_the_store_is_gone(tmp_path: Path) -> None:

@@ -83,3 +83,20 @@ async def test_the_shops_own_sqlite_serves_too(tmp_path: Path) -> None:
 
     assert len(await rows(kit)) == 3
     kit.store.close()
+
+
+async def test_the_first_report_of_a_process_may_come_late_in_a_transaction(tmp_path: Path) -> None:
+    """A Celery task writes its order first: the kit opens beside SQLite's one writer and only reads."""
+    before = make_kit(tmp_path)
+    before.open()
+    before.store.close()
+    kit = make_kit(tmp_path)
+    engine = create_engine(f"sqlite:///{tmp_path}/kit.db")
+    shop_orders.create(engine)
+    with engine.begin() as connection:
+        connection.execute(shop_orders.insert(), {"number": "order-1"})
+        kit.sync.report(purchase(), connection=connection)
+    engine.dispose()
+
+    assert len(await rows(kit)) == 3
+    kit.store.close()

@@ -3,18 +3,23 @@
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from kit.destinations.base import Judgement
+from kit.destinations.base import LONGEST_WAIT, Judgement
 from kit.model import DeliveryState, Verdict
-from kit.store.outbox import Claimed, Gate, Settlement
+from kit.store.outbox import Claimed, Gate, Probe, Settlement
 
 #: How long a delivery is tried before it is given up (faults.md 2.1).
 HORIZON = timedelta(days=14)
 #: How often a destination with a wrong set-up is asked whether it is mended.
 PROBE_EVERY = timedelta(minutes=15)
+#: The longest wait for a retry, and the longest that a vendor's own word makes a destination wait.
+LONGEST = timedelta(hours=1)
+LONGEST_THROTTLE = LONGEST_WAIT * 1.1
+#: After so many crashes with it under way a delivery is sent alone; after so many it is given up.
+SUSPECT, POISON = 3, 5
 
 _FIRST = timedelta(seconds=2)
-_LONGEST = timedelta(hours=1)
 _UNREACHABLE = timedelta(seconds=5)
+_FAILING = timedelta(seconds=30)
 
 #: Returns a number from 0 to 1.
 Dice = Callable[[], float]
@@ -25,7 +30,7 @@ _UNCOUNTED = {Verdict.NOT_SENT, Verdict.THROTTLE, Verdict.SETUP}
 
 def backoff(attempts: int, *, dice: Dice) -> timedelta:
     """Return how long to wait after so many attempts: full jitter over 2 s doubled each time, at most an hour."""
-    longest: timedelta = min(_FIRST * 2 ** min(attempts, 20), _LONGEST)
+    longest: timedelta = min(_FIRST * 2 ** min(attempts, 20), LONGEST)
     return longest * dice()
 
 
@@ -42,8 +47,12 @@ def settle(
     repeat_is_safe: bool,
     now: datetime,
     dice: Dice,
+    crashed: bool = False,
 ) -> Settlement:
-    """Return where the delivery goes. `alone`: the request carried only it; `smaller`: the size of the next batch."""
+    """Return where the delivery goes.
+
+    `alone`: the request carried only it; `smaller`: the size of the next batch; `crashed`: the worker died over it.
+    """
     state, reason, due = DeliveryState.PENDING, None, now
     match judgement.verdict:
         case Verdict.OK:
@@ -54,6 +63,8 @@ def settle(
                 reason = "rejected" if judgement.verdict is Verdict.INVALID else "oversize"
         case Verdict.UNKNOWN if not repeat_is_safe:
             state, reason = DeliveryState.HELD, "outcome_unknown"
+        case Verdict.UNKNOWN if crashed and claimed.crashes + 1 >= POISON:
+            state, reason = DeliveryState.DEAD, "poison"
         case Verdict.UNKNOWN | Verdict.TRANSIENT:
             due = now + backoff(claimed.attempts, dice=dice)
         case Verdict.THROTTLE | Verdict.SETUP | Verdict.NOT_SENT:
@@ -70,18 +81,40 @@ def settle(
         outcome=judgement.verdict,
         batch_limit=smaller if judgement.verdict in {Verdict.INVALID, Verdict.OVERSIZE} else None,
         uncounted=judgement.verdict in _UNCOUNTED,
+        crashed=crashed,
     )
 
 
-def gate_after(judgement: Judgement, *, now: datetime, dice: Dice) -> Gate | None:
-    """Return what holds the whole destination back after this answer, if anything does."""
+def gate_after(
+    judgement: Judgement, *, now: datetime, dice: Dice, probe: Probe | None = None, failing: bool = False
+) -> Gate | None:
+    """Return what holds the whole destination back after this answer, if anything does.
+
+    `failing`: too many requests of late failed, or the probe did. An outage is asked about less often the longer it
+    lasts: first after seconds, at last every quarter of an hour.
+    """
     match judgement.verdict:
         case Verdict.THROTTLE:
-            wait = max(judgement.wait or timedelta(0), _FIRST) * (1 + 0.1 * dice())
-            return Gate(state="throttled", until=now + wait, reason=judgement.detail)
+            state = "throttled"
         case Verdict.SETUP:
-            return Gate(state="paused", until=now + PROBE_EVERY, reason=judgement.detail)
+            state = "paused"
         case Verdict.NOT_SENT:
-            return Gate(state="unreachable", until=now + _UNREACHABLE * (1 + dice()), reason=judgement.detail)
+            state = "unreachable"
+        case Verdict.TRANSIENT | Verdict.UNKNOWN if failing:
+            state = "failing"
         case _:
             return None
+    since = probe.since if probe is not None and _KIND.get(probe.state) == _KIND[state] else now
+    match state:
+        case "throttled":
+            wait = max(judgement.wait or timedelta(0), _FIRST) * (1 + 0.1 * dice())
+        case "paused":
+            wait = PROBE_EVERY
+        case _:
+            least = _UNREACHABLE if state == "unreachable" else _FAILING
+            wait = min(max(now - since, least) * (1 + dice() / 2), PROBE_EVERY)
+    return Gate(state=state, until=now + wait, reason=judgement.detail, since=since)
+
+
+#: A gate's age goes on while it stays of one kind: a vendor that is down refuses connections now and answers 500 then.
+_KIND = {"throttled": "throttled", "paused": "paused", "unreachable": "outage", "failing": "outage"}

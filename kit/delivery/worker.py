@@ -4,25 +4,34 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from datetime import datetime, timedelta
 from typing import TypeVar
 
-from kit.delivery.lane import Lane, named
+from kit.delivery.batch import named
+from kit.delivery.lane import Lane
+from kit.delivery.lease import LEASE, Steady, steady_now
 from kit.delivery.owner import this_process
+from kit.delivery.pace import Pace
 from kit.delivery.retry import Dice
 from kit.destinations.base import Destination
 from kit.errors import StoreUnavailable
 from kit.model import Clock, Consent
 from kit.store import Store
+from kit.store.retention import Retention, prune
 
 log = logging.getLogger("kit")
 
 #: How often an idle worker looks for deliveries that another process reported.
 POLL = timedelta(seconds=1)
-#: How often a worker looks for what dead workers hold.
+#: How often a worker looks for what dead workers hold, and after how long it renews its own leases.
 SWEEP = timedelta(seconds=1)
-DRAIN = timedelta(seconds=15)
+RENEW = LEASE / 3
+#: How long what is under way may take after a stop, and how long its outcome may then take to be written.
+DRAIN = timedelta(seconds=13)
+LAST_WORDS = timedelta(seconds=2)
+#: How long the store is left alone between two batches of what it no longer needs, and when nothing is left of it.
+PRUNE_ON, PRUNE_AGAIN = timedelta(milliseconds=50), timedelta(minutes=1)
 
 _Result = TypeVar("_Result")
 
@@ -36,14 +45,21 @@ class Worker:
         store: Store,
         destinations: Sequence[Destination],
         may_send: Callable[[Consent], bool],
+        retention: Retention,
         clock: Clock,
+        steady: Steady = steady_now,
         dice: Dice = random.random,
+        drain: timedelta = DRAIN,
     ) -> None:
         self._store = store
         self._destinations = destinations
         self._may_send = may_send
-        self._clock = clock
+        self._retention = retention
+        self._host_clock = clock
+        self._steady = steady
         self._dice = dice
+        self._drain = drain
+        self._paces = {destination.name: Pace() for destination in destinations}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._work: dict[str, asyncio.Event] = {}
         self._stopping = False
@@ -66,6 +82,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._work = {destination.name: asyncio.Event() for destination in self._destinations}
         async with asyncio.TaskGroup() as lanes:
+            lanes.create_task(self._prune(), name="kit-prune")
             for destination in self._destinations:
                 lanes.create_task(self._run_lane(destination), name=f"kit-{destination.name}")
         # Not at the beginning: a stop may come before the first step.
@@ -84,6 +101,10 @@ class Worker:
             async with self._lane(destination) as lane:
                 await lane.free_lapsed()
 
+    def _now(self) -> datetime:
+        """Return the time by the clock that all workers of this store share."""
+        return self._host_clock() + self._store.offset
+
     def _ring(self) -> None:
         for event in self._work.values():
             event.set()
@@ -94,9 +115,11 @@ class Worker:
             destination,
             store=self._store,
             may_send=self._may_send,
-            clock=self._clock,
+            clock=self._now,
+            steady=self._steady,
             dice=self._dice,
             owner=this_process(),
+            pace=self._paces[destination.name],
         )
         try:
             yield lane
@@ -104,27 +127,60 @@ class Worker:
             await lane.aclose()
 
     async def _run_lane(self, destination: Destination) -> None:
-        under_way = set[asyncio.Task[None]]()
-        swept = self._clock() - SWEEP
+        tasks = set[asyncio.Task[None]]()
         async with self._lane(destination) as lane:
-            while not self._stopping:
-                if self._clock() - swept >= SWEEP:
-                    swept = self._clock()
-                    await self._guarded(lane.free_lapsed(), destination)
-                batches = await self._guarded(lane.claim(), destination) or []
-                for batch in batches:
-                    task = asyncio.create_task(self._guarded(lane.send(batch), destination))
-                    under_way.add(task)
-                    task.add_done_callback(under_way.discard)
-                while len(under_way) >= destination.max_in_flight and not self._stopping:
-                    stopped = asyncio.create_task(self._stop.wait())
-                    await asyncio.wait({*under_way, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                    stopped.cancel()
-                if not batches:
-                    await self._idle(destination)
-            lane.stop()
-            if under_way:
-                await asyncio.wait(under_way, timeout=DRAIN.total_seconds())
+            try:
+                await self._work_lane(lane, destination, tasks)
+                await self._guarded(lane.stop(), destination)
+                await _ended(tasks, within=self._drain)
+                # Closed under them, the requests that still wait for an answer end as unknown, and say so.
+                await lane.aclose()
+                await _ended(tasks, within=LAST_WORDS)
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+    async def _work_lane(self, lane: Lane, destination: Destination, tasks: set[asyncio.Task[None]]) -> None:
+        """Claim and send until stopped; `tasks` are what is under way meanwhile."""
+
+        def begin(work: Coroutine[None, None, None]) -> None:
+            task = asyncio.create_task(work)
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        begin(self._tend(lane))
+        while not self._stopping:
+            batches = await self._guarded(lane.claim(), destination) or []
+            for batch in batches:
+                begin(self._guarded(lane.send(batch), destination))
+            while len(tasks) > destination.max_in_flight and not self._stopping:
+                stopped = asyncio.create_task(self._stop.wait())
+                await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                stopped.cancel()
+            if not batches:
+                await self._idle(destination)
+
+    async def _tend(self, lane: Lane) -> None:
+        """Sweep and renew while the lane works, however long its requests take."""
+        renewed = self._steady()
+        while not self._stopping:
+            await self._guarded(self._store.measure_clock(), lane.destination)
+            await self._guarded(lane.sweep(), lane.destination)
+            begins = self._steady()
+            if begins - renewed >= RENEW.total_seconds() and await self._guarded(lane.renew(), lane.destination):
+                renewed = begins
+            await self._pause(SWEEP)
+
+    async def _prune(self) -> None:
+        """Let go of what the store has kept for long enough, in steps that leave room for others."""
+        while not self._stopping:
+            more = await self._guarded(prune(self._store, self._retention, self._now()))
+            await self._pause(PRUNE_ON if more else PRUNE_AGAIN)
+
+    async def _pause(self, length: timedelta) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(length.total_seconds()):
+                await self._stop.wait()
 
     async def _idle(self, destination: Destination) -> None:
         work = self._work[destination.name]
@@ -133,7 +189,7 @@ class Worker:
                 await work.wait()
         work.clear()
 
-    async def _guarded(self, work: Awaitable[_Result], destination: Destination) -> _Result | None:
+    async def _guarded(self, work: Awaitable[_Result], destination: Destination | None = None) -> _Result | None:
         """Await the work. What goes wrong in it must not end the lane: leases lapse, and the rows are found again."""
         try:
             return await work
@@ -143,3 +199,8 @@ class Worker:
             log.error("the worker met something unforeseen", extra=named(destination, error=error))
         await asyncio.sleep(POLL.total_seconds())
         return None
+
+
+async def _ended(tasks: set[asyncio.Task[None]], *, within: timedelta) -> None:
+    if tasks:
+        await asyncio.wait(tasks, timeout=within.total_seconds())

@@ -17,6 +17,7 @@ from kit.destinations.base import (
     Judgement,
     Sending,
     Skip,
+    Trial,
     json_object,
     judge_with_words,
     masked,
@@ -25,7 +26,7 @@ from kit.destinations.base import (
     without_empty,
 )
 from kit.errors import ConfigurationError
-from kit.model import Conversion, Dispatch, Item, Mode, Verdict
+from kit.model import ClickId, Conversion, Dispatch, Identifiers, Item, Mode, Verdict
 
 #: The closed list, by the kit's names (contracts.md 2.3). AdRoll knows no refund.
 EVENT_NAMES: Mapping[str, str] = {
@@ -173,6 +174,26 @@ class AdRoll(Destination):
     def repeat_is_safe(self, sending: Sending, *, now: datetime) -> bool:
         """Return True for events without money; for money only when `on_unknown` accepts a second count."""
         return self.on_unknown == "resend" or not self._holds_money(sending)
+
+    def trial(self, *, now: datetime) -> Trial:
+        """Return a dry run of a page view that nobody made: AdRoll checks and logs it, and counts nothing."""
+        dispatch = Dispatch(
+            event_id="kit-doctor",
+            at=now,
+            conversion=Conversion(name="page_view", url="https://kit-doctor.example/"),
+            identifiers=Identifiers(ip="192.0.2.1", click_ids=(ClickId(self.vendor, "kit-doctor", now),)),
+        )
+        sending = Sending(
+            delivery_id=0,
+            event_id=dispatch.event_id,
+            event_name="page_view",
+            order_id=None,
+            at=now,
+            monetary=False,
+            attempts=0,
+            payload=json.dumps(self.payload(dispatch, now=now)).encode(),
+        )
+        return Trial(request=replace(self, dry_run=True).build([sending]), sending=sending)
 
     def _read_success(self, judgement: Judgement, answer: Answer) -> Judgement:
         body = json_object(answer.body)

@@ -54,6 +54,18 @@ class Sending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A request that the vendor counts nowhere, for `kit doctor`.
+
+    `sending` is the made-up delivery in it, which shows whether the credentials are right; without one any answer does,
+    and shows only that the vendor can be reached.
+    """
+
+    request: httpx.Request
+    sending: Sending | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """A vendor's complete answer. `cut` says that the body was longer than we read."""
 
@@ -112,6 +124,10 @@ class Destination(ABC):
     def repeat_is_safe(self, sending: Sending, *, now: datetime) -> bool:
         """Return whether sending this again can do no harm: the vendor tells a repeat, or no money is in it."""
         return False
+
+    def trial(self, *, now: datetime) -> Trial | None:
+        """Return a request that the vendor counts nowhere; None where there is none."""
+        return None
 
     @property
     def splits(self) -> bool:

@@ -16,6 +16,7 @@ from kit.destinations.base import (
     Judgement,
     Sending,
     Skip,
+    Trial,
     extras,
     judge_with_words,
     require,
@@ -113,6 +114,10 @@ class Rockerbox(Destination):
             return True
         same_day = sending.at.astimezone(UTC).date() == now.astimezone(UTC).date()
         return sending.order_id is not None and (same_day or self.cross_day_dedupe)
+
+    def trial(self, *, now: datetime) -> Trial:
+        """Return a request that carries nothing: there is no dry run, so credentials show with the first event."""
+        return Trial(request=httpx.Request("HEAD", self.base_url))
 
     def _action(self, dispatch: Dispatch) -> str | None:
         name = dispatch.conversion.name

@@ -17,6 +17,7 @@ from kit.destinations.base import (
     Judgement,
     Sending,
     Skip,
+    Trial,
     extras,
     json_object,
     judge_with_words,
@@ -155,6 +156,10 @@ class Rokt(Destination):
     def repeat_is_safe(self, sending: Sending, *, now: datetime) -> bool:
         """Return True: a repeat has the same clientEventId and transactionid."""
         return True
+
+    def trial(self, *, now: datetime) -> Trial:
+        """Return a request that carries nothing: there is no dry run, so credentials show with the first event."""
+        return Trial(request=httpx.Request("HEAD", self.base_url))
 
     def _event_type(self, conversion: Conversion) -> str:
         default = "conversion" if conversion.name == "purchase" else conversion.name

@@ -45,12 +45,14 @@ _FAILURES = (
 class Exchange:
     """What one attempt came to. Without an answer, `sent` says whether the vendor may have the request all the same.
 
-    `error` is an exception's class name, never its text, which may repeat what was sent.
+    `error` is an exception's class name, never its text, which may repeat what was sent. `certificate` is what TLS
+    found wrong with the vendor's certificate, in its own words, when that is why nothing was sent.
     """
 
     sent: bool
     answer: Answer | None = None
     error: str = ""
+    certificate: str = ""
 
 
 class LeaseLost(Exception):  # noqa: N818 - reads as what happened
@@ -79,6 +81,8 @@ class Wire:
     `connect_timeout`  for TCP and TLS together; `deadline` for everything, the wait for a free connection and the
                        answer's last byte included.
 
+    `tls`              whom to trust; left out, the certificate authorities of certifi.
+
     Redirects, cookies, proxies, .netrc and certificates of the environment are not followed, kept or read.
     """
 
@@ -88,12 +92,14 @@ class Wire:
         max_connections: int,
         connect_timeout: timedelta = timedelta(seconds=5),
         deadline: timedelta = timedelta(seconds=20),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._max_connections = max_connections
         self._connect_timeout = connect_timeout
         self._deadline = deadline
+        self._tls = tls or _tls()
         # The session needs a running loop, so the transport makes it with the first request.
-        self._transport = AiohttpTransport(client=self._session, verify=_tls(), trust_env=False)
+        self._transport = AiohttpTransport(client=self._session, verify=self._tls, trust_env=False)
 
     async def send(self, request: httpx.Request, *, lease: Callable[[], bool]) -> Exchange:
         """Send the request at most once and return what came of it; cancellation is passed on.
@@ -106,7 +112,7 @@ class Wire:
             async with asyncio.timeout(self._deadline.total_seconds()):
                 answer = await self._exchange(request)
         except (LeaseLost, SecondWrite, *_FAILURES) as exc:
-            return Exchange(sent=attempt.sent, error=type(exc).__name__)
+            return Exchange(sent=attempt.sent, error=type(exc).__name__, certificate=_wrong_certificate(exc))
         finally:
             _attempt.reset(token)
             if attempt.response is not None:
@@ -133,7 +139,7 @@ class Wire:
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=self._max_connections, keepalive_timeout=KEEP_ALIVE.total_seconds(), ssl=_tls()
+                limit=self._max_connections, keepalive_timeout=KEEP_ALIVE.total_seconds(), ssl=self._tls
             ),
             # The default jar would send one visitor's Set-Cookie along with the next visitor's event.
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -167,6 +173,16 @@ async def _keep_response(
 ) -> None:
     # Between aiohttp and httpx an answer can get lost (a reason phrase that is no text): we close it ourselves.
     _attempt.get().response = params.response
+
+
+def _wrong_certificate(error: BaseException | None) -> str:
+    """Return what was found wrong with the certificate, where that is at the bottom of this error."""
+    while error is not None:
+        # aiohttp's own error is one of these too, without the words.
+        if isinstance(error, ssl.SSLCertVerificationError) and hasattr(error, "verify_message"):
+            return error.verify_message
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 @functools.cache

@@ -2,7 +2,8 @@
 
 import os
 import sqlite3
-from datetime import timedelta
+import time
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,15 +11,19 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, InvalidRequestError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from kit.errors import ConfigurationError
+from kit.store.turn import Turn
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
+
+#: How often whoever has the turn asks for SQLite's lock, in seconds: SQLite's own waiting grows to 100 ms.
+_PAUSE = 0.0002
 
 
 def wal_is_safe(version: tuple[int, ...]) -> bool:
@@ -58,10 +63,12 @@ def connect(url: URL, *, lock_timeout: timedelta, read_only: bool = False) -> En
     if url.get_backend_name() != "sqlite":
         return _postgresql(url, lock_timeout=lock_timeout, read_only=read_only)
     _make_private(Path(url.database or ""))
+    seconds = lock_timeout.total_seconds()
+    turn = Turn(Path(f"{url.database}-turn"), patience=lock_timeout / 2)
     # Without its parameters: an error of the database's must not carry an e-mail into a log.
     engine = create_engine(
         url,
-        connect_args={"timeout": lock_timeout.total_seconds(), "check_same_thread": False},
+        connect_args={"timeout": seconds, "check_same_thread": False},
         hide_parameters=True,
     )
 
@@ -83,9 +90,36 @@ def connect(url: URL, *, lock_timeout: timedelta, read_only: bool = False) -> En
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+        with turn.taken() as waited:
+            _lock(connection, within=seconds - waited, read_only=read_only)
 
+    event.listen(engine, "engine_disposed", lambda _: turn.close())
     return engine
+
+
+def _lock(connection: Connection, *, within: float, read_only: bool) -> None:
+    """Begin a transaction that holds its lock: the write lock, or the one that a reader shares."""
+    dbapi = connection.connection.driver_connection
+    if dbapi is None:
+        raise InvalidRequestError("the connection is closed")
+    ends = time.monotonic() + within
+    waits = dbapi.execute("PRAGMA busy_timeout").fetchone()[0]
+    dbapi.execute("PRAGMA busy_timeout=0")
+    try:
+        if read_only:
+            dbapi.execute("BEGIN")
+        while True:
+            try:
+                # BEGIN alone locks nothing for a reader.
+                connection.exec_driver_sql("SELECT 1 FROM sqlite_schema" if read_only else "BEGIN IMMEDIATE").close()
+            except OperationalError as error:
+                if getattr(error.orig, "sqlite_errorname", "") != "SQLITE_BUSY" or time.monotonic() > ends:
+                    raise
+                time.sleep(_PAUSE)
+            else:
+                return
+    finally:
+        dbapi.execute(f"PRAGMA busy_timeout={waits}")
 
 
 def _postgresql(url: URL, *, lock_timeout: timedelta, read_only: bool) -> Engine:
@@ -101,6 +135,20 @@ def _postgresql(url: URL, *, lock_timeout: timedelta, read_only: bool) -> Engine
             connection.exec_driver_sql("SET TRANSACTION READ ONLY")
 
     return engine
+
+
+def clock_offset(connection: Connection) -> timedelta:
+    """Return how far the database's clock is ahead of this host's; zero where the way there took longer than that.
+
+    SQLite has no clock but the host's.
+    """
+    if connection.dialect.name == "sqlite":
+        return timedelta(0)
+    asked = datetime.now(UTC)
+    told: datetime = connection.scalars(select(func.clock_timestamp())).one()
+    way = (datetime.now(UTC) - asked) / 2
+    offset = told - asked - way
+    return offset if abs(offset) > way else timedelta(0)
 
 
 def _make_private(path: Path) -> None:

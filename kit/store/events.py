@@ -3,7 +3,8 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -13,6 +14,7 @@ from kit.model import Consent, Conversion, DeliveryState, Identifiers, Reported
 from kit.store.known import CLICK_WINDOW, Known, known_of
 from kit.store.people import (
     ASSERTED,
+    NOBODY,
     VERIFIED,
     Identity,
     Link,
@@ -27,13 +29,15 @@ from kit.store.rows import (
     conversion_text,
     identifiers_of,
     identifiers_text,
-    in_order,
-    insert,
+    insert_many,
     insert_new,
     milliseconds,
     moment,
 )
 from kit.store.tables import conflicts, deliveries, events
+
+#: What of a conversion tells of its buyer; the rest is the order and its money.
+PERSONAL = frozenset({"email", "phone", "customer_id", "first_name", "last_name", "url", "extra"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +125,13 @@ def _gather(
     return [_join(one, _snapshot_of(one, snapshots), known, stored, buyer) for one in reports]
 
 
+_NO_SNAPSHOT = OrderLink(
+    order_id="", identifiers=NOBODY, consent=Consent(granted=None, signal="none", at=datetime.min.replace(tzinfo=UTC))
+)
+
+
 def _snapshot_of(one: Report, snapshots: dict[str, OrderLink]) -> OrderLink:
-    nothing = OrderLink(
-        order_id="", identifiers=Identifiers(), consent=Consent(granted=None, signal="none", at=one.now)
-    )
-    return snapshots.get(one.order_id or "", nothing)
+    return snapshots.get(one.order_id or "", _NO_SNAPSHOT)
 
 
 def _join(one: Report, snapshot: OrderLink, known: Known, stored: Consent | None, buyer: str | None) -> _Gathered:
@@ -136,10 +142,10 @@ def _join(one: Report, snapshot: OrderLink, known: Known, stored: Consent | None
     """
     linked, seen, asked = snapshot.identifiers, one.seen, one.consent
     if one.said.visitor and linked.visitor and linked.visitor != one.said.visitor:
-        linked = Identifiers()
+        linked = NOBODY
     buyer = one.said.visitor or linked.visitor or buyer
     if buyer and seen.visitor and buyer != seen.visitor:
-        seen, asked = Identifiers(), None
+        seen, asked = NOBODY, None
     found = joined(one.said, joined(linked, seen))
     customers, since = one.lookups("customer"), one.now - CLICK_WINDOW
     theirs = _is_theirs(one, known, found.visitor)
@@ -157,10 +163,11 @@ def _join(one: Report, snapshot: OrderLink, known: Known, stored: Consent | None
     for lookup in customers:
         found = joined(found, known.customer(lookup, since=since))
     allowed = one.allows(consent)
-    fresh = tuple(click for click in found.click_ids if click.clicked_at >= since)
+    if any(click.clicked_at < since for click in found.click_ids):
+        found = replace(found, click_ids=tuple(click for click in found.click_ids if click.clicked_at >= since))
     return _Gathered(
         report=one,
-        identifiers=replace(found, click_ids=fresh) if allowed else Identifiers(),
+        identifiers=found if allowed else NOBODY,
         consent=consent,
         allowed=allowed,
         link=bool(allowed and theirs and found.visitor and one.people),
@@ -181,15 +188,13 @@ def _is_theirs(one: Report, known: Known, visitor: str | None) -> bool:
 
 def _insert(connection: Connection, gathered: Sequence[_Gathered]) -> set[str]:
     """Insert events and deliveries; returns the ids of the events that were not there before."""
-    statement = insert(connection, events).on_conflict_do_nothing().returning(events.c.id, events.c.event_id)
-    rows = in_order([_event_row(one) for one in gathered], "event_id")
-    inserted = {row.event_id: row.id for row in connection.execute(statement, rows)}
+    rows = sorted([_event_row(one) for one in gathered], key=itemgetter(0))
+    tail = "ON CONFLICT DO NOTHING RETURNING id, event_id"
+    inserted = {event_id: id_ for id_, event_id in insert_many(connection, events, _EVENT, rows, tail)}
     new = [one for one in gathered if one.report.event_id in inserted]
     for one in new:
         one.event = inserted[one.report.event_id]
-    delivery_rows = [row for one in new for row in _delivery_rows(one)]
-    if delivery_rows:
-        connection.execute(deliveries.insert(), delivery_rows)
+    insert_many(connection, deliveries, _DELIVERY, [row for one in new for row in _delivery_rows(one)])
     _keep_people(connection, new)
     return set(inserted)
 
@@ -217,47 +222,53 @@ def _keep_people(connection: Connection, gathered: Iterable[_Gathered]) -> None:
     keep_consents(connection, list({link.visitor: link.consent for link in found}.items()))
 
 
-def _event_row(one: _Gathered) -> dict[str, Any]:
-    conversion, now = one.report.conversion, one.report.now
-    return {
-        "event_id": one.report.event_id,
-        "name": conversion.name,
-        "order_id": conversion.order_id,
-        "visitor": one.identifiers.visitor,
-        "at": milliseconds(conversion.time or now),
-        "reported_at": milliseconds(now),
-        "conversion": conversion_text(conversion if one.allowed else _impersonal(conversion)),
-        "identifiers": identifiers_text(one.identifiers),
-        "granted": one.consent.granted,
-        "signal": one.consent.signal,
-        "consent_at": milliseconds(one.consent.at),
-        "revision": 0,
-    }
+_EVENT = (
+    "event_id", "name", "order_id", "visitor", "at", "reported_at", "conversion", "identifiers", "granted", "signal",
+    "consent_at", "revision",
+)  # fmt: skip
+
+
+def _event_row(one: _Gathered) -> tuple[Any, ...]:
+    conversion, now = one.report.conversion, milliseconds(one.report.now)
+    # Without a destination nobody will be told: no more is kept than after a refusal.
+    kept = one.allowed and bool(one.report.destinations)
+    identifiers = one.identifiers if kept else NOBODY
+    return (
+        one.report.event_id,
+        conversion.name,
+        conversion.order_id,
+        identifiers.visitor,
+        milliseconds(conversion.time) if conversion.time is not None else now,
+        now,
+        conversion_text(conversion if kept else _impersonal(conversion)),
+        identifiers_text(identifiers),
+        one.consent.granted,
+        one.consent.signal,
+        milliseconds(one.consent.at),
+        0,
+    )
 
 
 def _impersonal(conversion: Conversion) -> Conversion:
     """Return what may be kept of a sale whose buyer allowed nothing: the order and its money."""
-    personal = ("email", "phone", "customer_id", "first_name", "last_name", "url", "extra")
     fields = {name: value for name in conversion.model_fields_set if (value := getattr(conversion, name)) is not None}
-    return Conversion(**{name: value for name, value in fields.items() if name not in personal})
+    return Conversion(**{name: value for name, value in fields.items() if name not in PERSONAL})
 
 
-def _delivery_rows(one: _Gathered) -> Iterator[dict[str, Any]]:
+_DELIVERY = (
+    "event", "destination", "state", "reason", "detail", "due_at", "created_at", "settled_at", "attempts", "crashes",
+    "curable",
+)  # fmt: skip
+
+
+def _delivery_rows(one: _Gathered) -> Iterator[tuple[Any, ...]]:
     now = milliseconds(one.report.now)
+    state: tuple[str, str | None, str | None] = (DeliveryState.PENDING.value, None, None)
+    if not one.allowed:
+        state = (DeliveryState.SKIPPED.value, "consent", told_of(one.consent))
+    settled_at = None if one.allowed else now
     for destination in one.report.destinations:
-        yield {
-            "event": one.event,
-            "destination": destination,
-            "state": DeliveryState.PENDING if one.allowed else DeliveryState.SKIPPED,
-            "reason": None if one.allowed else "consent",
-            "detail": None if one.allowed else told_of(one.consent),
-            "due_at": now,
-            "created_at": now,
-            "settled_at": None if one.allowed else now,
-            "attempts": 0,
-            "crashes": 0,
-            "curable": not one.allowed,
-        }
+        yield (one.event, destination, *state, now, now, settled_at, 0, 0, not one.allowed)
 
 
 # ---------------------------------------------------------------- the same order again
@@ -269,6 +280,9 @@ def _repeat(connection: Connection, one: Report) -> Reported:
     kept = Consent(granted=row.granted, signal=row.signal, at=moment(row.consent_at))
     gathered = _gather(connection, [one], stored=kept, buyer=row.visitor)[0]
     stored = conversion_of(row.conversion)
+    # Nobody is to be told any more: the order stays known, and its buyer forgotten.
+    over = connection.scalar(select(deliveries.c.id).where(deliveries.c.event == row.id).limit(1)) is None
+    gathered.allowed = gathered.allowed and not over
     differing = tuple(
         name for name in ("name", "order_id", "value", "currency") if _differ(stored, one.conversion, name)
     )
@@ -277,7 +291,7 @@ def _repeat(connection: Connection, one: Report) -> Reported:
     elif gathered.allowed:
         _enrich(connection, row, stored, gathered)
         _keep_people(connection, [gathered])
-    if not gathered.allowed:
+    if not gathered.allowed and not over:
         connection.execute(_changed(row.id, gathered.consent, _forgotten(connection, row.id, stored)))
     return Reported(event_id=one.event_id, new=False, conflict=differing)
 

@@ -13,21 +13,32 @@ from kit.store.tables import meta
 _KEY, _FINGERPRINT = "index_key", "index_key_fingerprint"
 
 
-def index_key(connection: Connection, asked: Sequence[bytes | None]) -> Sequence[bytes]:
-    """Return the key in use. One that the shop passes must be the one that this store has always been used with."""
-    return [_index_key(connection, given) for given in asked]
-
-
-def _index_key(connection: Connection, given: bytes | None) -> bytes:
+def kept_index_key(connection: Connection, given: bytes | None) -> bytes | None:
+    """Return the key in use, or None where this store has none yet. One that the shop passes must be the one kept."""
     kept = {row.key: row.value for row in connection.execute(select(meta))}
-    key = given or bytes.fromhex(kept.get(_KEY) or secrets.token_hex(32))
-    fingerprint = hashlib.sha256(key).hexdigest()[:16]
-    if kept.get(_FINGERPRINT, fingerprint) != fingerprint:
-        raise ConfigurationError(
-            "KIT_INDEX_KEY", "is not the key that this store was made with; people already kept could not be found"
-        )
-    rows = [{"key": _FINGERPRINT, "value": fingerprint}]
+    if _FINGERPRINT not in kept:
+        return None
+    key = given or bytes.fromhex(kept.get(_KEY, ""))
+    if kept[_FINGERPRINT] != _fingerprint(key):
+        reason = "is not the key that this store was made with" if key else "is missing; this store was made with one"
+        raise ConfigurationError("KIT_INDEX_KEY", f"{reason}; people already kept could not be found")
+    return key
+
+
+def index_key(connection: Connection, asked: Sequence[bytes | None]) -> Sequence[bytes]:
+    """Return the key in use; the first caller's own, or a new one, becomes it."""
+    return [kept_index_key(connection, given) or _make_key(connection, given) for given in asked]
+
+
+def _make_key(connection: Connection, given: bytes | None) -> bytes:
+    key = given or secrets.token_bytes(32)
+    rows = [{"key": _FINGERPRINT, "value": _fingerprint(key)}]
     if given is None:
         rows.append({"key": _KEY, "value": key.hex()})
     insert_new(connection, meta, rows, by=("key",))
-    return key
+    # Another process may have been first by a moment: then its key is the one.
+    return kept_index_key(connection, given) or key
+
+
+def _fingerprint(key: bytes) -> str:
+    return hashlib.sha256(key).hexdigest()[:16]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Integer, bindparam, case, exists, func, literal_column, or_, select
+from sqlalchemy import Connection, bindparam, case, exists, func, literal_column, or_, select
 
 from kit.model import Consent, Conversion, DeliveryState, Identifiers
 from kit.store.people import newest_consents
@@ -18,7 +18,10 @@ _IS_PENDING = deliveries.c.state == literal_column("'pending'")
 _IS_CLAIMED = deliveries.c.state == literal_column("'claimed'")
 
 OPEN = "open"
+_MILLISECOND = timedelta(milliseconds=1)
 
+#: What a wrong set-up closes, and a mended one may ask about at once.
+_MENDABLE = ("paused", "unreachable")
 #: The gate that an operator closed, which no answer of a vendor opens or moves: until the year 9999.
 STOPPED = "stopped"
 FOR_EVER = 253_402_300_799_000
@@ -38,7 +41,8 @@ _WAITS = exists().where(
 class Claim:
     """A worker asks for up to `limit` due deliveries of one destination, leased to it for `lease`.
 
-    `ungated` is for a destination that sends nothing: no vendor holds it back.
+    `ungated` is for a destination that sends nothing: no vendor holds it back. `fingerprint` is of a set-up that this
+    worker begins with: where the gate was closed on another one, a probe passes at once.
     """
 
     destination: str
@@ -47,6 +51,7 @@ class Claim:
     lease: timedelta
     now: datetime
     ungated: bool = False
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +62,41 @@ class Takeover(Claim):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Renewal:
+    """A worker that lives asks to keep what it holds under one token until a later time."""
+
+    token: str
+    until: datetime
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How far ahead of now each time of one destination's can rightly stand; beyond it, a clock was stepped."""
+
+    destination: str
+    retry: timedelta
+    lease: timedelta
+    gate: timedelta
+    throttle: timedelta
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """The gate that one delivery passed, to find out: its state, since when it stands, and the time set meanwhile."""
+
+    state: str
+    since: datetime
+    until: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
     """A delivery that is this worker's until `lease_until`, with all that is needed to send it.
 
     `payload` is set once an attempt froze it; `orphaned` says that its last attempt's worker is gone without a word;
-    `revision` is its event's; `probe` is set on the one delivery that passed a gate whose time was up.
+    `revision` is its event's; `probe` is set on the one delivery that passed a gate.
     """
 
     delivery_id: int
@@ -82,7 +117,7 @@ class Claimed:
     attempt: int | None
     orphaned: bool
     revision: int
-    probe: int | None = None
+    probe: Probe | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,11 +154,17 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """What holds a destination back until a time: throttled (it asked) or paused (its set-up is wrong)."""
+    """What holds a destination back until a time.
+
+    throttled (it asked), paused (its set-up is wrong), unreachable (no connection), failing (too many requests fail),
+    stopped (by an operator). `since` is when this began, over all probes; `fingerprint` of the set-up that met it.
+    """
 
     state: str
     until: datetime
     reason: str
+    since: datetime | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +183,7 @@ class Closing:
     settlements: tuple[Settlement, ...]
     gate: Gate | None = None
     judged: bool = False
-    probe: int | None = None
+    probe: Probe | None = None
     now: datetime
 
 
@@ -153,8 +194,8 @@ def claim(connection: Connection, asked: Sequence[Claim]) -> Sequence[list[Claim
 
 def _claim(connection: Connection, asked: Claim) -> list[Claimed]:
     now = milliseconds(asked.now)
-    gate = None if asked.ungated else connection.scalar(_gate_of(asked.destination))
-    if gate is not None and gate > now:
+    gate = None if asked.ungated else connection.execute(_gate_of(asked.destination)).one_or_none()
+    if gate is not None and gate.until > now and not _is_mended(gate, asked):
         return []
     due = (
         select(deliveries.c.id)
@@ -167,21 +208,29 @@ def _claim(connection: Connection, asked: Claim) -> list[Claimed]:
     ids = list(connection.scalars(due))
     if not ids:
         return []
-    return _lease(connection, asked, ids, probe=None if gate is None else _pass(connection, asked))
+    return _lease(connection, asked, ids, probe=None if gate is None else _pass(connection, asked, gate))
 
 
 def _gate_of(destination: str) -> Any:
-    return select(gates.c.until).where(gates.c.destination == destination)
+    return select(gates).where(gates.c.destination == destination)
 
 
-def _pass(connection: Connection, asked: Claim) -> int:
-    """Keep others from passing the gate while a probe is under way; returns the time by which the probe knows it."""
+def _is_mended(gate: Any, asked: Claim) -> bool:
+    """Return whether this worker begins with another set-up than the one that the gate was closed on."""
+    return asked.fingerprint is not None and gate.state in _MENDABLE and gate.fingerprint != asked.fingerprint
+
+
+def _pass(connection: Connection, asked: Claim, gate: Any) -> Probe:
+    """Keep others from passing the gate while a probe is under way."""
     until = milliseconds(asked.now + asked.lease)
-    connection.execute(gates.update().where(gates.c.destination == asked.destination).values(until=until))
-    return until
+    here = gates.c.destination == asked.destination
+    connection.execute(
+        gates.update().where(here).values(until=until, fingerprint=asked.fingerprint or gate.fingerprint)
+    )
+    return Probe(state=gate.state, since=moment(gate.since), until=until)
 
 
-def _lease(connection: Connection, asked: Claim, ids: Sequence[int], probe: int | None = None) -> list[Claimed]:
+def _lease(connection: Connection, asked: Claim, ids: Sequence[int], probe: Probe | None = None) -> list[Claimed]:
     token, until = secrets.token_hex(8), asked.now + asked.lease
     leased = {"lease_token": token, "lease_until": milliseconds(until), "owner": asked.owner}
     connection.execute(
@@ -204,7 +253,7 @@ def _lease(connection: Connection, asked: Claim, ids: Sequence[int], probe: int 
     return [_claimed(row, token=token, until=until, decided=decided, probe=probe) for row in rows]
 
 
-def _claimed(row: Any, *, token: str, until: datetime, decided: dict[str, Consent], probe: int | None) -> Claimed:
+def _claimed(row: Any, *, token: str, until: datetime, decided: dict[str, Consent], probe: Probe | None) -> Claimed:
     consent = Consent(granted=row.granted, signal=row.signal, at=moment(row.consent_at))
     newest = decided.get(row.visitor or "")
     final = consent.granted is False and consent.signal in {"gpc", "shop"}
@@ -231,6 +280,42 @@ def _claimed(row: Any, *, token: str, until: datetime, decided: dict[str, Consen
         revision=row.revision,
         probe=probe,
     )
+
+
+def renew(connection: Connection, asked: Sequence[Renewal]) -> Sequence[frozenset[int]]:
+    """Prolong what is still claimed with each token and has not lapsed; answers which deliveries those are."""
+    return [
+        frozenset(
+            connection.scalars(
+                deliveries.update()
+                .where(
+                    _IS_CLAIMED,
+                    deliveries.c.lease_until > milliseconds(one.now),
+                    deliveries.c.lease_token == one.token,
+                )
+                .values(lease_until=milliseconds(one.until))
+                .returning(deliveries.c.id)
+            )
+        )
+        for one in asked
+    ]
+
+
+def pull_back(connection: Connection, asked: Sequence[Bounds]) -> Sequence[None]:
+    """Bring times that stand further ahead than any rule can put them back to where a rule could."""
+    for one in asked:
+        now, here = milliseconds(one.now), deliveries.c.destination == one.destination
+        for column, state, bound in (
+            (deliveries.c.due_at, _IS_PENDING, one.retry),
+            (deliveries.c.lease_until, _IS_CLAIMED, one.lease),
+        ):
+            latest = now + bound // _MILLISECOND
+            connection.execute(deliveries.update().where(here, state, column > latest).values({column: latest}))
+        named, ours = now + one.throttle // _MILLISECOND, now + one.gate // _MILLISECOND
+        longest = case((gates.c.state == "throttled", named), else_=ours)
+        gated = (gates.c.destination == one.destination) & (gates.c.state != STOPPED)
+        connection.execute(gates.update().where(gated, gates.c.until > longest).values(until=longest))
+    return [None] * len(asked)
 
 
 def owners(connection: Connection, destination: str) -> set[str]:
@@ -276,8 +361,8 @@ def _may_open(connection: Connection, one: Opening) -> bool:
         .where(deliveries.c.id.in_(one.payloads), _IS_CLAIMED, deliveries.c.lease_until > milliseconds(one.now))
         .with_for_update(read=True, of=events)
     )
-    gate = connection.scalar(_gate_of(one.destination))
-    if gate is not None and gate > milliseconds(one.now) and gate != one.deliveries[0].probe:
+    gate, probe = connection.execute(_gate_of(one.destination)).one_or_none(), one.deliveries[0].probe
+    if gate is not None and gate.until > milliseconds(one.now) and (probe is None or gate.until != probe.until):
         return False
     rows = {row.id: row for row in connection.execute(held)}
     return all(
@@ -296,27 +381,35 @@ def _open(connection: Connection, one: Opening) -> int:
         "deliveries": len(one.deliveries),
     }
     attempt: int = connection.execute(insert(connection, attempts).returning(attempts.c.id), row).scalar_one()
-    before = select(
-        deliveries.c.id, deliveries.c.attempt, func.coalesce(deliveries.c.outcome, OPEN), deliveries.c.detail
-    ).where(deliveries.c.id.in_(one.payloads), deliveries.c.attempt.is_not(None))
-    names = ["delivery", "attempt", "outcome", "detail"]
-    connection.execute(insert(connection, earlier_attempts).from_select(names, before).on_conflict_do_nothing())
-    frozen = [{"b_id": id_, "b_payload": payload, "b_attempt": attempt} for id_, payload in one.payloads.items()]
-    connection.execute(_FREEZE, frozen)
+    again = [each.delivery_id for each in one.deliveries if each.attempt is not None]
+    if again:
+        _keep_earlier(connection, again)
+        connection.execute(_AGAIN, {"b_ids": again, "b_attempt": attempt})
+    first = [each.delivery_id for each in one.deliveries if each.attempt is None]
+    if first:
+        frozen = [{"b_id": id_, "b_payload": one.payloads[id_], "b_attempt": attempt} for id_ in first]
+        connection.execute(_FIRST, frozen)
     return attempt
 
 
-#: The body freezes with the first attempt; before it, what shadow recorded is no promise.
-_FREEZE = (
-    deliveries.update()
-    .where(deliveries.c.id == bindparam("b_id"))
-    .values(
-        attempt=bindparam("b_attempt"),
-        attempts=deliveries.c.attempts + 1,
-        outcome=OPEN,
-        payload=case((deliveries.c.attempt.is_(None), bindparam("b_payload")), else_=deliveries.c.payload),
+def _keep_earlier(connection: Connection, ids: Sequence[int]) -> None:
+    """Keep each delivery's own outcome of its latest attempt before a new one takes its place."""
+    columns = deliveries.c
+    before = select(columns.id, columns.attempt, func.coalesce(columns.outcome, OPEN), columns.detail).where(
+        columns.id.in_(ids), columns.attempt.is_not(None)
     )
+    names = ["delivery", "attempt", "outcome", "detail"]
+    connection.execute(insert(connection, earlier_attempts).from_select(names, before).on_conflict_do_nothing())
+
+
+_OPENED = deliveries.update().values(
+    attempt=bindparam("b_attempt"),
+    attempts=deliveries.c.attempts + literal_column("1"),
+    outcome=literal_column(f"'{OPEN}'"),
 )
+#: The body freezes with the first attempt; before it, what shadow recorded is no promise.
+_FIRST = _OPENED.where(deliveries.c.id == bindparam("b_id")).values(payload=bindparam("b_payload"))
+_AGAIN = _OPENED.where(deliveries.c.id.in_(bindparam("b_ids", expanding=True)))
 
 
 def close(connection: Connection, asked: Sequence[Closing]) -> Sequence[None]:
@@ -331,11 +424,26 @@ def close(connection: Connection, asked: Sequence[Closing]) -> Sequence[None]:
             )
         rows += [_settled_row(settlement, one.now) for settlement in one.settlements]
         _set_gate(connection, one)
-    if rows:
-        connection.execute(_SETTLE, rows)
-    if stale := [row for row in rows if row["b_revision"] is not None]:
-        connection.execute(_LOOK_AGAIN, [{"b_id": row["b_id"], "b_token": row["b_token"]} for row in stale])
+    _settle(connection, [row for row in rows if row["b_revision"] is None])
+    if seen := [row for row in rows if row["b_revision"] is not None]:
+        connection.execute(_SETTLE_AS_SEEN, seen)
+        connection.execute(_LOOK_AGAIN, [{"b_id": row["b_id"], "b_token": row["b_token"]} for row in seen])
     return [None] * len(asked)
+
+
+def _settle(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Settle many that fare alike, as a batch that was taken, with one statement; the others one by one."""
+    alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        alike.setdefault(tuple(value for name, value in row.items() if name != "b_id"), []).append(row)
+    single = []
+    for group in alike.values():
+        if len(group) == 1:
+            single += group
+        else:
+            connection.execute(_SETTLE_ALIKE, {**group[0], "b_ids": [row["b_id"] for row in group]})
+    if single:
+        connection.execute(_SETTLE, single)
 
 
 def _settled_row(settlement: Settlement, now: datetime) -> dict[str, Any]:
@@ -360,32 +468,27 @@ def _settled_row(settlement: Settlement, now: datetime) -> dict[str, Any]:
 
 
 _FREE = {"lease_token": None, "lease_until": None, "owner": None}
-_STILL_OURS = (deliveries.c.id == bindparam("b_id")) & (deliveries.c.lease_token == bindparam("b_token")) & _IS_CLAIMED
+_WITH_TOKEN = (deliveries.c.lease_token == bindparam("b_token")) & _IS_CLAIMED
+_STILL_OURS = (deliveries.c.id == bindparam("b_id")) & _WITH_TOKEN
 
-_SETTLE = (
-    deliveries.update()
-    .where(
-        _STILL_OURS,
-        select(events.c.revision).where(events.c.id == deliveries.c.event).scalar_subquery()
-        == func.coalesce(
-            bindparam("b_revision", type_=Integer),
-            select(events.c.revision).where(events.c.id == deliveries.c.event).scalar_subquery(),
-        ),
-    )
-    .values(
-        state=bindparam("b_state"),
-        reason=bindparam("b_reason"),
-        detail=bindparam("b_detail"),
-        due_at=func.coalesce(bindparam("b_due_at"), deliveries.c.due_at),
-        outcome=func.coalesce(bindparam("b_outcome"), deliveries.c.outcome),
-        payload=func.coalesce(bindparam("b_payload"), deliveries.c.payload),
-        batch_limit=func.coalesce(bindparam("b_batch_limit"), deliveries.c.batch_limit),
-        attempts=deliveries.c.attempts - bindparam("b_uncounted"),
-        crashes=deliveries.c.crashes + bindparam("b_crashed"),
-        curable=bindparam("b_curable"),
-        settled_at=bindparam("b_settled_at"),
-        **_FREE,
-    )
+_SETTLED = deliveries.update().values(
+    state=bindparam("b_state"),
+    reason=bindparam("b_reason"),
+    detail=bindparam("b_detail"),
+    due_at=func.coalesce(bindparam("b_due_at"), deliveries.c.due_at),
+    outcome=func.coalesce(bindparam("b_outcome"), deliveries.c.outcome),
+    payload=func.coalesce(bindparam("b_payload"), deliveries.c.payload),
+    batch_limit=func.coalesce(bindparam("b_batch_limit"), deliveries.c.batch_limit),
+    attempts=deliveries.c.attempts - bindparam("b_uncounted"),
+    crashes=deliveries.c.crashes + bindparam("b_crashed"),
+    curable=bindparam("b_curable"),
+    settled_at=bindparam("b_settled_at"),
+    **_FREE,
+)
+_SETTLE = _SETTLED.where(_STILL_OURS)
+_SETTLE_ALIKE = _SETTLED.where(deliveries.c.id.in_(bindparam("b_ids", expanding=True)), _WITH_TOKEN)
+_SETTLE_AS_SEEN = _SETTLE.where(
+    select(events.c.revision).where(events.c.id == deliveries.c.event).scalar_subquery() == bindparam("b_revision")
 )
 _LOOK_AGAIN = deliveries.update().where(_STILL_OURS).values(state=DeliveryState.PENDING, **_FREE)
 
@@ -395,10 +498,10 @@ def _set_gate(connection: Connection, one: Closing) -> None:
     if one.gate is None and one.probe is None:
         return
     here = gates.c.destination == one.destination
-    known = connection.execute(select(gates.c.state, gates.c.until).where(here)).one_or_none()
+    known = connection.execute(_gate_of(one.destination)).one_or_none()
     if known is not None and known.state == STOPPED:
         return
-    is_probe = known is not None and known.until == one.probe
+    is_probe = known is not None and one.probe is not None and known.until == one.probe.until
     if one.gate is not None:
         until = milliseconds(one.gate.until)
         if known is not None and not is_probe and known.until > until:
@@ -407,8 +510,9 @@ def _set_gate(connection: Connection, one: Closing) -> None:
             "destination": one.destination,
             "state": one.gate.state,
             "until": until,
-            "since": milliseconds(one.now),
+            "since": milliseconds(one.gate.since or one.now),
             "reason": one.gate.reason,
+            "fingerprint": one.gate.fingerprint,
         }
         upsert(connection, gates, [row], key="destination")
     elif is_probe and one.judged:

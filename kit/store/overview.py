@@ -1,15 +1,18 @@
 """What an operator asks of the outbox: how destinations stand, what became of an order, and to send again."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from kit.model import Consent, DeliveryState, Identifiers
 from kit.store.outbox import FOR_EVER, STOPPED, Gate
 from kit.store.rows import conversion_of, grouped, identifiers_of, milliseconds, moment, upsert
+from kit.store.store import Store
 from kit.store.tables import conflicts, deliveries, events, gates
 
 
@@ -23,65 +26,136 @@ class Standing:
     gate: Gate | None
 
 
-def standings(connection: Connection) -> list[Standing]:
-    """Return how each destination stands."""
-    columns = deliveries.c
-    counted = connection.execute(
-        select(columns.destination, columns.state, columns.reason, func.count().label("n")).group_by(
-            columns.destination, columns.state, columns.reason
-        )
-    ).all()
-    first = (
-        select(columns.destination, func.min(columns.created_at).label("at"))
-        .where(columns.state == literal_column("'pending'"))
-        .group_by(columns.destination)
-    )
-    oldest = {row.destination: row.at for row in connection.execute(first)}
-    held = {
-        row.destination: Gate(state=row.state, until=moment(row.until), reason=row.reason)
-        for row in connection.execute(select(gates))
-    }
-    names = sorted({row.destination for row in counted} | set(held))
+#: Primary keys that one read or one write looks at: a page in a few milliseconds. In SQLite's TRUNCATE mode an open
+#: reader blocks every commit.
+RANGE = 5_000
+#: The most deliveries that one transaction puts back.
+REPLAYED = 500
+
+
+def standings(store: Store) -> list[Standing]:
+    """Return how each destination stands, counted range by range: each is a short read of its own."""
+    counts: dict[str, Counter[tuple[str, str | None]]] = {}
+    oldest: dict[str, int] = {}
+    for within in _ranges(store):
+        for row in store.read_sync(partial(_counted, within=within)):
+            counts.setdefault(row.destination, Counter())[row.state, row.reason] += row.n
+            if row.state == DeliveryState.PENDING:
+                oldest[row.destination] = min(row.oldest, oldest.get(row.destination, row.oldest))
+    held = {row.destination: row for row in store.read_sync(lambda connection: connection.execute(select(gates)).all())}
     return [
         Standing(
             destination=name,
-            counts={(row.state, row.reason): row.n for row in counted if row.destination == name},
+            counts=dict(counts.get(name, {})),
             oldest_pending=moment(oldest[name]) if name in oldest else None,
-            gate=held.get(name),
+            gate=_gate_of(held.get(name)),
         )
-        for name in names
+        for name in sorted(counts.keys() | held.keys())
     ]
+
+
+def _counted(connection: Connection, *, within: range) -> Sequence[Any]:
+    columns = deliveries.c
+    by = (columns.destination, columns.state, columns.reason)
+    query = select(*by, func.count().label("n"), func.min(columns.created_at).label("oldest"))
+    return connection.execute(query.where(_is_within(within)).group_by(*by)).all()
+
+
+def _ranges(store: Store) -> Iterator[range]:
+    """Yield ranges of primary keys that together hold every delivery there is now."""
+    first, last = store.read_sync(
+        lambda connection: [connection.scalar(select(end(deliveries.c.id))) for end in (func.min, func.max)]
+    )
+    if first is not None and last is not None:
+        yield from (range(start, min(start + RANGE, last + 1)) for start in range(first, last + 1, RANGE))
+
+
+def _is_within(ids: range) -> ColumnElement[bool]:
+    return deliveries.c.id.between(ids.start, ids.stop - 1)
+
+
+def _gate_of(row: Any) -> Gate | None:
+    return None if row is None else Gate(state=row.state, until=moment(row.until), reason=row.reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """An operator wants deliveries sent again: dead ones, held ones, or skipped ones; never delivered ones."""
+    """An operator wants deliveries sent again: dead ones, held ones, or skipped ones; never delivered ones.
+
+    `since` and `until` are about when they ended: not before, and before.
+    """
 
     order_id: str | None = None
     destination: str | None = None
     state: DeliveryState = DeliveryState.DEAD
     reason: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
     now: datetime
 
+    def conditions(self) -> list[ColumnElement[bool]]:
+        columns = deliveries.c
+        found: list[ColumnElement[bool]] = [columns.state == self.state]
+        if self.destination is not None:
+            found.append(columns.destination == self.destination)
+        if self.reason is not None:
+            found.append(columns.reason == self.reason)
+        if self.since is not None:
+            found.append(columns.settled_at >= milliseconds(self.since))
+        if self.until is not None:
+            found.append(columns.settled_at < milliseconds(self.until))
+        return found
 
-def replay(connection: Connection, asked: Sequence[Replay]) -> Sequence[int]:
-    """Put the deliveries back to pending, with their keys and frozen bodies; answers how many."""
-    answers = []
-    for one in asked:
-        where = [deliveries.c.state == one.state]
-        if one.order_id is not None:
-            where.append(deliveries.c.event.in_(select(events.c.id).where(events.c.order_id == one.order_id)))
-        if one.destination is not None:
-            where.append(deliveries.c.destination == one.destination)
-        if one.reason is not None:
-            where.append(deliveries.c.reason == one.reason)
-        result = connection.execute(
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chunk:
+    """A few of the deliveries that an operator wants sent again."""
+
+    asked: Replay
+    ids: Sequence[int]
+
+
+def replay(store: Store, asked: Replay) -> int:
+    """Put the deliveries back to pending, with their keys and frozen bodies, a few at a time; returns how many.
+
+    Idempotent: asking again, also after an interruption, puts back what is left. Not for an event loop's thread.
+    """
+    return sum(store.write_sync(_put_back, chunk) for chunk in _chunks(store, asked))
+
+
+def _chunks(store: Store, asked: Replay) -> Iterator[_Chunk]:
+    if asked.order_id is not None:
+        wanted: list[ColumnElement[bool]] = [
+            deliveries.c.event.in_(select(events.c.id).where(events.c.order_id == asked.order_id))
+        ]
+    else:
+        wanted = [_is_within(ids) for ids in _ranges(store)]
+    for where in wanted:
+        query = select(deliveries.c.id).where(where, *asked.conditions())
+        found = store.read_sync(partial(_ids, query=query))
+        for start in range(0, len(found), REPLAYED):
+            yield _Chunk(asked=asked, ids=found[start : start + REPLAYED])
+
+
+def _ids(connection: Connection, *, query: Select[Any]) -> Sequence[int]:
+    return connection.scalars(query).all()
+
+
+def _put_back(connection: Connection, asked: Sequence[_Chunk]) -> Sequence[int]:
+    return [
+        connection.execute(
             deliveries.update()
-            .where(*where)
-            .values(state=DeliveryState.PENDING, reason=None, due_at=milliseconds(one.now), settled_at=None, crashes=0)
-        )
-        answers.append(result.rowcount)
-    return answers
+            .where(deliveries.c.id.in_(one.ids), *one.asked.conditions())
+            .values(
+                state=DeliveryState.PENDING,
+                reason=None,
+                due_at=milliseconds(one.asked.now),
+                settled_at=None,
+                crashes=0,
+            )
+        ).rowcount
+        for one in asked
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,11 +244,20 @@ def told(connection: Connection, *, order_id: str | None = None, newest: int = 1
     chosen = select(events.c.id).order_by(events.c.id.desc()).limit(newest)
     if order_id is not None:
         chosen = select(events.c.id).where(events.c.order_id == order_id)
+    return _all_told(connection, events.c.id.in_(chosen), (events.c.id.desc(), deliveries.c.id))
+
+
+def held(connection: Connection, *, most: int = 500) -> list[Told]:
+    """Return the deliveries that wait for an operator's decision, the longest held first."""
+    oldest = (
+        select(deliveries.c.id).where(deliveries.c.state == DeliveryState.HELD).order_by(deliveries.c.id).limit(most)
+    )
+    return _all_told(connection, deliveries.c.id.in_(oldest), (deliveries.c.id,))
+
+
+def _all_told(connection: Connection, chosen: ColumnElement[bool], order: Sequence[ColumnElement[Any]]) -> list[Told]:
     query = (
-        select(events, deliveries)
-        .join(deliveries, deliveries.c.event == events.c.id)
-        .where(events.c.id.in_(chosen))
-        .order_by(events.c.id.desc(), deliveries.c.id)
+        select(events, deliveries).join(deliveries, deliveries.c.event == events.c.id).where(chosen).order_by(*order)
     )
     rows = [row._mapping for row in connection.execute(query)]
     differing = grouped(

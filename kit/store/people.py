@@ -12,6 +12,9 @@ from kit.store.tables import consents, identities, links, orders, touchpoints
 
 VERIFIED, ASSERTED = "verified", "asserted"
 
+#: Nothing is known.
+NOBODY = Identifiers()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Touch:
@@ -217,6 +220,8 @@ def orders_of(connection: Connection, order_ids: Collection[str]) -> dict[str, O
 
 def joined(first: Identifiers, second: Identifiers) -> Identifiers:
     """Return `first` with its gaps filled from `second`; of one vendor the first's click stands."""
+    if second is NOBODY:
+        return first
     vendors = {click.vendor for click in first.click_ids}
     clicks = first.click_ids + tuple(click for click in second.click_ids if click.vendor not in vendors)
     return Identifiers(

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -13,6 +15,8 @@ from kit.model import Conversion, Identifiers
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _identifiers = TypeAdapter(Identifiers)
+#: Rows of one INSERT: SQLite takes 32,766 values in a statement.
+_STATEMENT_ROWS = 1_000
 
 
 def milliseconds(moment: datetime) -> int:
@@ -43,6 +47,35 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
     """Insert the rows that do not break a unique rule; leave the others as they stand."""
     if rows:
         connection.execute(insert(connection, table).on_conflict_do_nothing(), in_order(rows, *by))
+
+
+def insert_many(
+    connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], tail: str = ""
+) -> Sequence[Any]:
+    """Insert rows in the columns' order, values as the driver takes them; returns what `tail` says, such as RETURNING.
+
+    For the hot path: SQLAlchemy's own takes three times as long to bring rows of dicts to the driver.
+    """
+    head = f"INSERT INTO {table.name} ({','.join(columns)}) VALUES "  # noqa: S608 - the tables' own names
+    found: list[Any] = []
+    for start in range(0, len(rows), _STATEMENT_ROWS):
+        some = rows[start : start + _STATEMENT_ROWS]
+        values = tuple(chain.from_iterable(some))
+        marks = _marks(connection.dialect.name, connection.dialect.paramstyle, len(some), len(columns))
+        result = connection.exec_driver_sql(f"{head}{marks} {tail}", values)
+        if result.returns_rows:
+            found += result.all()
+    return found
+
+
+@lru_cache(maxsize=512)
+def _marks(dialect: str, style: str, rows: int, columns: int) -> str:
+    """Return the places of the values in a statement as the driver, which may be the shop's own, wants them."""
+    if style == "numeric_dollar":
+        marks = [f"${number}" for number in range(1, rows * columns + 1)]
+    else:
+        marks = ["?" if dialect == "sqlite" else "%s"] * (rows * columns)
+    return ",".join(f"({','.join(marks[start : start + columns])})" for start in range(0, len(marks), columns))
 
 
 def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, key: str) -> None:

@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import math
-import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -16,8 +16,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 
+from kit import forks
 from kit.errors import ConfigurationError, StoreUnavailable
-from kit.store.engine import connect, migrate, parse_url, schema_is_current
+from kit.store.engine import clock_offset, connect, migrate, parse_url, schema_is_current
+from kit.store.limits import NO_LIMITS, Limits, Room, look
 from kit.store.writer import LoopWaiter, ThreadWaiter, Verb, Waiter, Writer
 
 _Argument = TypeVar("_Argument")
@@ -46,16 +48,23 @@ def write_on_sync(connection: OwnTransactionSync, verb: Verb[_Argument, _Result]
 
 
 class Store:
-    """`timeout` bounds every call, lock waits included; past it the call raises StoreUnavailable."""
+    """`timeout` bounds every call, lock waits included; past it the call raises StoreUnavailable.
 
-    def __init__(self, url: str, *, timeout: timedelta = timedelta(seconds=2)) -> None:
+    Past one of the `limits` a report raises StoreFull.
+    """
+
+    def __init__(self, url: str, *, timeout: timedelta = timedelta(seconds=2), limits: Limits = NO_LIMITS) -> None:
         self.url = parse_url(url)
         self.timeout = timeout
+        is_file = self.url.get_backend_name() == "sqlite"
+        self._room = Room(limits, Path(self.url.database or "") if is_file else None)
+        #: How far the database's clock is ahead of this host's; whoever shares the outbox goes by the database's.
+        self.offset = timedelta(0)
         self._opening = threading.Lock()
-        self._pid = 0
         self._writer: Writer | None = None
         self._readers: Engine | None = None
         self._writers: Engine | None = None
+        forks.watch(self)
 
     def migrate(self, *, lock_timeout: timedelta = timedelta(seconds=30)) -> None:
         """Bring the schema up to date. SQLite does this by itself at first use; PostgreSQL by `kit migrate`."""
@@ -67,23 +76,20 @@ class Store:
 
     @property
     def is_open(self) -> bool:
-        return self._writer is not None and self._pid == os.getpid()
+        return self._writer is not None
 
     def open(self) -> Writer:
-        """Connect and start the writer, once in each process: a fork inherits no connection."""
-        if self.is_open and self._writer is not None:
+        """Connect and start the writer, once in each process."""
+        if self._writer is not None:
             return self._writer
-        with self._opening:
-            if self.is_open and self._writer is not None:
+        with self._opening, forks.kept_off():
+            if self._writer is not None:
                 return self._writer
-            for inherited in (self._writers, self._readers):
-                if inherited is not None:
-                    inherited.dispose(close=False)
             try:
                 self._writers, self._readers = self._engines()
             except (SQLAlchemyError, OSError) as error:
                 raise StoreUnavailable(type(error).__name__) from None
-            self._writer, self._pid = Writer(self._writers), os.getpid()
+            self._writer = Writer(self._writers, self._room)
             return self._writer
 
     def _engines(self) -> tuple[Engine, Engine]:
@@ -95,6 +101,8 @@ class Store:
                 opened.append(engine)
             writers, readers = opened
             self._ensure_schema(readers)
+            with readers.connect() as connection:
+                self.offset = clock_offset(connection)
             half_open.pop_all()
         return writers, readers
 
@@ -109,12 +117,20 @@ class Store:
     def close(self) -> None:
         """Finish what is queued and close every connection of this process."""
         with self._opening:
-            if self.is_open and self._writer is not None:
+            if self._writer is not None:
                 self._writer.close()
                 for engine in (self._writers, self._readers):
                     if engine is not None:
                         engine.dispose()
             self._writer = self._writers = self._readers = None
+
+    def renew(self) -> None:
+        """In a forked child: let go of the parent's connections without closing them, and of its writer."""
+        for inherited in (self._writers, self._readers):
+            if inherited is not None:
+                inherited.dispose(close=False)
+        self._writer = self._writers = self._readers = None
+        self._opening = threading.Lock()
 
     async def write(
         self, verb: Verb[_Argument, _Result], argument: _Argument, *, until: float | None = None
@@ -155,6 +171,13 @@ class Store:
         """Queue one verb, for as long as it takes, and return at once; `waiter` is told from the writer's thread."""
         self.open().submit(verb, argument, waiter, timeout=math.inf)
 
+    def check_room(self, verb: Verb[_Argument, Any]) -> None:
+        """Raise StoreFull where the writer would refuse this verb: for what a shop runs in its own transaction."""
+        if self._room.is_stale:
+            self.post(look, None, ThreadWaiter())
+        if (refusal := self._room.refusal(verb)) is not None:
+            raise refusal
+
     @property
     def waiting(self) -> int:
         """How many calls are queued in this process."""
@@ -166,7 +189,7 @@ class Store:
             self.open()
             if self._readers is None:
                 raise StoreUnavailable("it is being closed")
-            with self._readers.begin() as connection:
+            with forks.kept_off(), self._readers.begin() as connection:
                 return query(connection)
         except SQLAlchemyError as error:
             raise StoreUnavailable(type(error).__name__) from None
@@ -174,3 +197,8 @@ class Store:
     async def read(self, query: Callable[[Connection], _Result]) -> _Result:
         """`read_sync` in a thread."""
         return await asyncio.to_thread(self.read_sync, query)
+
+    async def measure_clock(self) -> None:
+        """Find the database's clock again: hosts drift, and are corrected, while a worker runs."""
+        if self.url.get_backend_name() != "sqlite":
+            self.offset = await self.read(clock_offset)

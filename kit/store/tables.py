@@ -80,6 +80,7 @@ orders = Table(
     Column("signal", String(32), nullable=False),
     Column("at", _Time, nullable=False),
     Index("ix_orders_visitor", "visitor"),
+    Index("ix_orders_at", "at"),
 )
 
 consents = Table(
@@ -175,6 +176,13 @@ Index(
     postgresql_where=_PENDING,
 )
 Index("ix_deliveries_lease", deliveries.c.lease_until, sqlite_where=_CLAIMED, postgresql_where=_CLAIMED)
+# What retention looks for. A delivery is in neither while it is pending, so a report does not pay for them.
+_ENDED = text("settled_at IS NOT NULL")
+_HAS_BODY = text("state = 'delivered' AND payload IS NOT NULL")
+_TRIED = text("attempt IS NOT NULL")
+Index("ix_deliveries_settled", deliveries.c.settled_at, sqlite_where=_ENDED, postgresql_where=_ENDED)
+Index("ix_deliveries_body", deliveries.c.settled_at, sqlite_where=_HAS_BODY, postgresql_where=_HAS_BODY)
+Index("ix_deliveries_attempt", deliveries.c.attempt, sqlite_where=_TRIED, postgresql_where=_TRIED)
 
 #: A delivery's own outcome at each attempt before its latest one; a delivery that succeeds at once has none.
 earlier_attempts = Table(
@@ -184,6 +192,7 @@ earlier_attempts = Table(
     Column("attempt", _Id, ForeignKey("attempts.id"), primary_key=True),
     Column("outcome", String(16), nullable=False),
     Column("detail", Text),
+    Index("ix_earlier_attempts_attempt", "attempt"),
 )
 
 #: What holds a whole destination back: it was asked to wait, or its set-up is wrong. No row: nothing does.
@@ -195,4 +204,6 @@ gates = Table(
     Column("until", _Time, nullable=False),
     Column("since", _Time, nullable=False),
     Column("reason", Text, nullable=False),
+    #: Of the set-up that met it, a few bits of a digest: tells a changed one, and nothing of what it was.
+    Column("fingerprint", String(8)),
 )

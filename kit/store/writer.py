@@ -14,7 +14,9 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from kit import forks
 from kit.errors import StoreUnavailable
+from kit.store.limits import Room
 
 log = logging.getLogger("kit")
 
@@ -97,8 +99,9 @@ def _resolve(futures: Sequence[tuple[asyncio.Future[Any] | Future[Any], Any]]) -
 class Writer:
     """The store's only writing thread in this process. Starts with the first call, ends with `close`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, room: Room) -> None:
         self._engine = engine
+        self._room = room
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._run, name="kit-store-writer", daemon=True)
@@ -150,6 +153,9 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - whatever a verb raises belongs to its own caller
             if isinstance(error, DBAPIError):
                 self._disconnect()
+                if self._room.is_full(error):
+                    self._make_do(group)
+                    return
             if len(group) == 1 or _is_everybodys(error):
                 _tell([(call.waiter, error) for call in group])
                 return
@@ -158,19 +164,31 @@ class Writer:
         else:
             _tell([(call.waiter, answer) for call, answer in zip(group, answers, strict=True)])
 
+    def _make_do(self, group: Sequence[_Call]) -> None:
+        """Let go of the ballast, so that what is under way is still written down; the rest is refused."""
+        if self._room.let_go():
+            self._commit_in_time(group)
+        else:
+            _tell([(call.waiter, self._room.disk_full()) for call in group])
+
     def _transaction(self, group: Sequence[_Call]) -> list[Any]:
         answers: dict[int, Any] = {}
-        if self._connection is None:
-            self._connection = self._engine.connect()
-        with self._connection.begin():
-            for verb, places in _by_verb(group):
-                results = verb(self._connection, [group[place].argument for place in places])
-                answers.update(zip(places, results, strict=True))
+        with forks.kept_off():
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            with self._connection.begin():
+                self._room.look(self._connection)
+                for verb, places in _by_verb(group):
+                    if (refusal := self._room.refusal(verb)) is not None:
+                        answers.update(dict.fromkeys(places, refusal))
+                        continue
+                    results = verb(self._connection, [group[place].argument for place in places])
+                    answers.update(zip(places, results, strict=True))
         return [answers[place] for place in range(len(group))]
 
     def _disconnect(self) -> None:
         if self._connection is not None:
-            with contextlib.suppress(DBAPIError):
+            with forks.kept_off(), contextlib.suppress(DBAPIError):
                 self._connection.close()
             self._connection = None
 

@@ -17,8 +17,8 @@ from starlette.types import Receive, Scope, Send
 from kit import consent
 from kit.capture import capture_of, first_party_cookie, removal_line
 from kit.capture.hosts import host_name, registrable_domain
-from kit.errors import InvalidInput, StoreUnavailable
-from kit.kit import Kit
+from kit.errors import InvalidInput
+from kit.kit import UNANSWERED, Kit
 from kit.model import clean_text, email_text
 from kit.web import assets
 from kit.web.middleware import App, CaptureMiddleware
@@ -118,8 +118,8 @@ async def identify(kit: Kit, request: Request, body: object) -> Cookies | HTTPSt
     if claims:
         try:
             await kit.assert_identity(request, **claims)
-        except StoreUnavailable:
-            kit.faults.count("identify")
+        except UNANSWERED as error:
+            kit.faults.count("identify", error)
     return ()
 
 

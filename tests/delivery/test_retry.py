@@ -8,7 +8,7 @@ import pytest
 from kit.delivery.retry import HORIZON, PROBE_EVERY, backoff, gate_after, settle
 from kit.destinations.base import Judgement
 from kit.model import Consent, Conversion, DeliveryState, Identifiers, Verdict
-from kit.store.outbox import Claimed
+from kit.store.outbox import Claimed, Probe
 from tests.support import NOON
 
 CLAIMED = Claimed(
@@ -112,3 +112,61 @@ def test_a_wrong_set_up_is_asked_about_every_quarter_of_an_hour() -> None:
 
     assert gate is not None
     assert (gate.state, gate.until, gate.reason) == ("paused", NOON + PROBE_EVERY, "HTTP 401")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "before", "age", "wait"),
+    [
+        (Verdict.NOT_SENT, None, 0, 5),
+        (Verdict.NOT_SENT, "unreachable", 5, 5),
+        (Verdict.NOT_SENT, "unreachable", 40, 40),
+        (Verdict.NOT_SENT, "failing", 40, 40),
+        (Verdict.NOT_SENT, "paused", 36_000, 5),
+        (Verdict.NOT_SENT, "unreachable", 86_400, 900),
+        (Verdict.TRANSIENT, None, 0, 30),
+        (Verdict.UNKNOWN, "failing", 31, 31),
+        (Verdict.TRANSIENT, "unreachable", 3_600, 900),
+        (Verdict.TRANSIENT, "throttled", 3_600, 30),
+    ],
+)
+def test_an_outage_is_asked_about_less_often_the_longer_it_lasts(
+    verdict: Verdict, before: str | None, age: int, wait: int
+) -> None:
+    """From 5 s where nothing connects, 30 s where requests fail, doubling to a quarter of an hour; by its own age."""
+    since = NOON - timedelta(seconds=age)
+    probe = Probe(state=before, since=since, until=0) if before else None
+    judgement = Judgement(verdict=verdict)
+
+    early = gate_after(judgement, now=NOON, dice=lambda: 0.0, probe=probe, failing=True)
+    late = gate_after(judgement, now=NOON, dice=lambda: 1.0, probe=probe, failing=True)
+
+    assert early is not None
+    assert late is not None
+    assert early.until - NOON == timedelta(seconds=wait)
+    assert late.until - NOON == min(timedelta(seconds=wait * 1.5), PROBE_EVERY)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.TRANSIENT, Verdict.UNKNOWN, Verdict.OK, Verdict.INVALID, Verdict.OVERSIZE])
+def test_one_failure_closes_no_gate(verdict: Verdict) -> None:
+    """A 500 is the delivery's own; only many are the destination's."""
+    assert gate_after(Judgement(verdict=verdict), now=NOON, dice=lambda: 0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("crashes", "safe", "state", "reason"),
+    [(3, True, "pending", None), (4, True, "dead", "poison"), (4, False, "held", "outcome_unknown")],
+)
+def test_the_fifth_crash_is_the_last(crashes: int, safe: bool, state: str, reason: str | None) -> None:
+    """dead(poison), unless a person must decide about its money first."""
+    settled = settle(
+        replace(CLAIMED, crashes=crashes),
+        Judgement(verdict=Verdict.UNKNOWN),
+        alone=True,
+        smaller=None,
+        repeat_is_safe=safe,
+        now=NOON,
+        dice=lambda: 1.0,
+        crashed=True,
+    )
+
+    assert (settled.state, settled.reason, settled.crashed) == (state, reason, True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import struct
 from asyncio import StreamReader as Reader
 from asyncio import StreamWriter as Writer
@@ -34,7 +35,7 @@ async def read_request(reader: Reader) -> bytes:
 
 
 @asynccontextmanager
-async def vendor(*scripts: Script) -> AsyncIterator[Vendor]:
+async def vendor(*scripts: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[Vendor]:
     state, left, tasks = Vendor(), list(scripts), set[asyncio.Task[None]]()
 
     async def talk(reader: Reader, writer: Writer) -> None:
@@ -53,7 +54,7 @@ async def vendor(*scripts: Script) -> AsyncIterator[Vendor]:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
     state.port = server.sockets[0].getsockname()[1]
     try:
         yield state

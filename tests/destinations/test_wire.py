@@ -2,18 +2,20 @@
 
 import asyncio
 import gzip
+import ssl
 from asyncio import StreamReader as Reader
 from asyncio import StreamWriter as Writer
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import pytest
 
 from kit.destinations.wire import Exchange, Wire
 
-from .raw_server import OK, Script, answers, resets, vendor
+from .raw_server import OK, Script, Vendor, answers, resets, vendor
 
 
 def held() -> bool:
@@ -21,9 +23,14 @@ def held() -> bool:
 
 
 @asynccontextmanager
-async def wire(*, deadline: float = 5.0, connect: float = 2.0, connections: int = 4) -> AsyncIterator[Wire]:
+async def wire(
+    *, deadline: float = 5.0, connect: float = 2.0, connections: int = 4, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Wire]:
     it = Wire(
-        max_connections=connections, connect_timeout=timedelta(seconds=connect), deadline=timedelta(seconds=deadline)
+        max_connections=connections,
+        connect_timeout=timedelta(seconds=connect),
+        deadline=timedelta(seconds=deadline),
+        tls=tls,
     )
     try:
         yield it
@@ -188,6 +195,52 @@ async def test_a_stalled_handshake_is_not_sent() -> None:
 
     assert (exchange.sent, exchange.answer) == (False, None)
     assert b"POST" not in seen
+
+
+# ---------------------------------------------------------------- certificates
+
+#: Made for these tests by an authority that nobody trusts, for localhost; valid until 2120 but for the expired one.
+CERTIFICATES = Path(__file__).with_name("certificates")
+
+
+@asynccontextmanager
+async def tls_vendor(certificate: str) -> AsyncIterator[Vendor]:
+    """A vendor that shows this certificate."""
+    shown = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    shown.load_cert_chain(CERTIFICATES / f"{certificate}.pem", CERTIFICATES / "server.key")
+    async with vendor(tls=shown) as api:
+        yield api
+
+
+def trusting() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=CERTIFICATES / "ca.pem")
+
+
+@pytest.mark.parametrize(
+    ("certificate", "words"),
+    [
+        ("expired", "certificate has expired"),
+        ("self_signed", "self-signed certificate"),
+        ("wrong_host", "certificate is not valid for 'localhost'"),
+    ],
+)
+async def test_a_wrong_certificate_is_said_and_nothing_is_sent(certificate: str, words: str) -> None:
+    """No byte of the request leaves, and the exchange tells what is wrong with the certificate."""
+    async with tls_vendor(certificate) as api, wire(tls=trusting()) as w:
+        exchange = await w.send(post(f"https://localhost:{api.port}/"), lease=held)
+
+    assert (exchange.sent, exchange.answer) == (False, None)
+    assert words in exchange.certificate
+    assert api.requests == []
+
+
+async def test_a_right_certificate_is_taken() -> None:
+    """The same authority, the right host, in time: sent, and nothing to say of it."""
+    async with tls_vendor("good") as api, wire(tls=trusting()) as w:
+        exchange = await w.send(post(f"https://localhost:{api.port}/"), lease=held)
+
+    assert exchange.answer is not None
+    assert (exchange.answer.status, exchange.certificate) == (200, "")
 
 
 # ---------------------------------------------------------------- sent, and nobody knows

@@ -1,6 +1,5 @@
 """How the database is opened: journal by version, a private file, the schema by migrations."""
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -93,31 +92,3 @@ def test_a_folder_that_is_not_there_is_refused_at_start(tmp_path: Path) -> None:
     """A typing mistake in the path is found when the kit is made."""
     with pytest.raises(ConfigurationError, match="does not exist"):
         Store(f"sqlite:///{tmp_path}/nowhere/kit.db")
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_has_connections_of_its_own(tmp_path: Path) -> None:
-    """`gunicorn --preload`: the store was opened before the fork, and both sides write."""
-    script = f"""
-import os, sys
-from datetime import UTC, datetime
-from kit.model import Consent, VisitorId
-from kit.store import Store, people
-store = Store('sqlite:///{tmp_path}/kit.db')
-def decide(name):
-    store.write_sync(people.keep_decisions, (VisitorId(name), Consent(granted=True, signal='t', at=datetime.now(UTC))))
-decide('before')
-child = os.fork()
-decide('child' if child == 0 else 'parent')
-if child == 0:
-    os._exit(0)
-assert os.waitpid(child, 0)[1] == 0
-store.close()
-"""
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
-
-    with sqlite3.connect(tmp_path / "kit.db") as other:
-        visitors = {row[0] for row in other.execute("select visitor from consents")}
-        assert other.execute("pragma integrity_check").fetchone() == ("ok",)
-    other.close()
-    assert visitors == {"before", "child", "parent"}

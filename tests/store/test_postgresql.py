@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from kit import ConfigurationError, Conversion, Kit, StoreUnavailable
 from kit.store.overview import standings
 from kit.store.store import Store
 from tests.postgres import Server
-from tests.support import STORES, make_kit, rokt
+from tests.support import STORES, FrozenClock, make_kit, rokt
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ async def test_two_webs_that_report_the_same_orders_the_other_way_round_both_suc
 
     forward, backward = await asyncio.gather(reported(one, range(300)), reported(other, range(299, -1, -1)))
 
-    counts = (await one.store.read(standings))[0].counts
+    counts = (await asyncio.to_thread(standings, one.store))[0].counts
     one.store.close()
     other.store.close()
     assert sum(forward) + sum(backward) == 300
@@ -61,7 +62,7 @@ async def test_a_lock_is_waited_for_within_the_stores_time_and_nothing_follows(d
     await asyncio.sleep(0.5)
 
     assert waited < 2.5
-    assert await kit.store.read(standings) == []
+    assert await asyncio.to_thread(standings, kit.store) == []
     assert (await kit.report(order(1))).new
     kit.store.close()
 
@@ -79,7 +80,7 @@ async def test_workers_share_what_is_due_and_double_nothing(database: str, tmp_p
 
     await asyncio.gather(*(kit.worker.drain() for kit in kits))
 
-    counts = (await kits[0].store.read(standings))[0].counts
+    counts = (await asyncio.to_thread(standings, kits[0].store))[0].counts
     for kit in kits:
         kit.store.close()
     assert counts == {("skipped", "shadow"): 400}
@@ -104,3 +105,27 @@ async def test_a_backend_that_is_ended_is_replaced(database: str, tmp_path: Path
 
     kit.store.close()
     assert answers[1:] == [True, True]
+
+
+async def test_the_workers_time_is_the_databases(database: str, tmp_path: Path) -> None:
+    """The database's clock is an hour ahead of this host's: what is due by it is sent, and leases end by it (C02)."""
+    ahead = "SELECT pg_catalog.clock_timestamp() + interval '1 hour'"
+    engine = create_engine(Store(database).url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as admin:
+        admin.execute(text(f"CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$ {ahead} $$"))
+        name = engine.url.database
+        admin.execute(text(f"ALTER DATABASE {name} SET search_path = public, pg_catalog"))
+    engine.dispose()
+    clock = FrozenClock()
+    kit = make_kit(tmp_path, destinations=[rokt(mode="shadow")], clock=clock)
+    await kit.report(order(1))
+    clock.passes(timedelta(minutes=-50))
+
+    await kit.worker.drain()
+
+    measured = kit.store.offset
+    await kit.store.measure_clock()
+    counts = (await asyncio.to_thread(standings, kit.store))[0].counts
+    kit.store.close()
+    assert counts == {("skipped", "shadow"): 1}
+    assert [round(offset / timedelta(hours=1), 1) for offset in (measured, kit.store.offset)] == [1.0, 1.0]

@@ -59,6 +59,7 @@ def upgrade() -> None:
         sa.Column("until", sa.BigInteger(), nullable=False),
         sa.Column("since", sa.BigInteger(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.String(length=8), nullable=True),
         sa.PrimaryKeyConstraint("destination", name=op.f("pk_gates")),
     )
     op.create_table(
@@ -97,6 +98,7 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("order_id", name=op.f("pk_orders")),
     )
+    op.create_index("ix_orders_at", "orders", ["at"], unique=False)
     op.create_index("ix_orders_visitor", "orders", ["visitor"], unique=False)
     op.create_table(
         "touchpoints",
@@ -167,6 +169,30 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 'claimed'"),
         postgresql_where=sa.text("state = 'claimed'"),
     )
+    op.create_index(
+        "ix_deliveries_settled",
+        "deliveries",
+        ["settled_at"],
+        unique=False,
+        sqlite_where=sa.text("settled_at IS NOT NULL"),
+        postgresql_where=sa.text("settled_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_deliveries_body",
+        "deliveries",
+        ["settled_at"],
+        unique=False,
+        sqlite_where=sa.text("state = 'delivered' AND payload IS NOT NULL"),
+        postgresql_where=sa.text("state = 'delivered' AND payload IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_deliveries_attempt",
+        "deliveries",
+        ["attempt"],
+        unique=False,
+        sqlite_where=sa.text("attempt IS NOT NULL"),
+        postgresql_where=sa.text("attempt IS NOT NULL"),
+    )
     op.create_table(
         "earlier_attempts",
         sa.Column("delivery", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -177,3 +203,4 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["delivery"], ["deliveries.id"], name=op.f("fk_earlier_attempts_delivery")),
         sa.PrimaryKeyConstraint("delivery", "attempt", name=op.f("pk_earlier_attempts")),
     )
+    op.create_index("ix_earlier_attempts_attempt", "earlier_attempts", ["attempt"], unique=False)

@@ -1,0 +1,60 @@
+"""How fast a lane goes: one request at a time until the vendor judged one, then side by side; a rest when many fail."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from kit.model import Verdict
+
+#: The vendor looked at the deliveries themselves.
+JUDGED = frozenset({Verdict.OK, Verdict.INVALID, Verdict.OVERSIZE})
+_FAILED = frozenset({Verdict.NOT_SENT, Verdict.TRANSIENT, Verdict.UNKNOWN})
+
+_WINDOW = 20
+_FEWEST = 10
+
+
+class Pace:
+    """What one worker has seen of one vendor. `proven` says that it judged a request since a gate was last closed."""
+
+    def __init__(self) -> None:
+        self.proven = False
+        self._failed: deque[bool] = deque(maxlen=_WINDOW)
+
+    def saw(self, verdict: Verdict) -> bool:
+        """Note how a request ended; returns whether half of the latest failed, and then begins to count anew."""
+        self.proven = self.proven or verdict in JUDGED
+        if verdict in JUDGED or verdict in _FAILED:
+            self._failed.append(verdict in _FAILED)
+        failing = len(self._failed) >= _FEWEST and 2 * sum(self._failed) >= len(self._failed)
+        if failing:
+            self._failed.clear()
+        return failing
+
+    def gated(self) -> None:
+        """Begin with one request again."""
+        self.proven = False
+
+
+class Slots:
+    """Lets so many requests go side by side, in the order in which they came. Some must go alone."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._free = asyncio.Semaphore(most)
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def one(self, *, alone: Callable[[], bool]) -> AsyncIterator[None]:
+        """Hold one slot, or all of them; `alone` is asked again with each."""
+        held = 0
+        try:
+            async with self._turn:
+                while held < (self._most if alone() else 1):
+                    await self._free.acquire()
+                    held += 1
+            yield
+        finally:
+            for _ in range(held):
+                self._free.release()

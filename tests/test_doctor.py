@@ -1,0 +1,188 @@
+"""The doctor: what it looks at, and that each thing it can find is found."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from kit import Conversion, Kit
+from kit.destinations import Destination
+from kit.doctor import Finding, examine
+from kit.model import Mode
+from kit.sandbox import Addresses, Sandbox
+from kit.store.overview import Pause, pause
+from tests.postgres import Server
+from tests.support import FrozenClock, adroll, make_kit, rockerbox, rokt
+
+
+@pytest.fixture
+def sandbox() -> Sandbox:
+    return Sandbox()
+
+
+@pytest.fixture
+def vendors(sandbox: Sandbox) -> Iterator[Addresses]:
+    with sandbox.serve() as addresses:
+        yield addresses
+
+
+def live(vendors: Addresses) -> list[Destination]:
+    return [
+        adroll(base_url=vendors.adroll_url),
+        rokt(base_url=vendors.rokt_url),
+        rockerbox(base_url=vendors.rockerbox_url),
+    ]
+
+
+async def found_by(kit: Kit, **asked: bool) -> dict[str, Finding]:
+    findings = await examine(kit, **asked)
+    kit.store.close()
+    return {finding.about: finding for finding in findings}
+
+
+async def test_a_shop_that_is_set_up_well(tmp_path: Path, sandbox: Sandbox, vendors: Addresses) -> None:
+    """Everything is good, and no vendor counts anything for it."""
+    found = await found_by(make_kit(tmp_path, destinations=live(vendors)), read_all=True)
+
+    assert {about: finding.state for about, finding in found.items()} == dict.fromkeys(
+        (
+            "store", "durability", "file", "disk", "clock of the database",
+            "adroll", "clock of adroll", "rokt", "rockerbox",
+        ),
+        "good",
+    )  # fmt: skip
+    assert "dry run" in found["adroll"].said
+    assert [vendor.counted for vendor in (sandbox.adroll, sandbox.rokt, sandbox.rockerbox)] == [0, 0, 0]
+
+
+async def test_a_wrong_token_is_found_before_the_first_order(tmp_path: Path, vendors: Addresses) -> None:
+    """The vendor's own answer to a dry run says so; the token is not repeated."""
+    wrong = adroll(base_url=vendors.adroll_url, token="a-wrong-token")
+
+    finding = (await found_by(make_kit(tmp_path, destinations=[wrong])))["adroll"]
+
+    assert finding.state == "bad"
+    assert finding.said.startswith("HTTP 401")
+    assert "a-wrong-token" not in repr(finding)
+
+
+async def test_a_vendor_that_cannot_be_reached(tmp_path: Path) -> None:
+    """Nobody listens there."""
+    nowhere = rockerbox(base_url="http://127.0.0.1:9")
+
+    finding = (await found_by(make_kit(tmp_path, destinations=[nowhere])))["rockerbox"]
+
+    assert finding.state == "bad"
+    assert "cannot be reached" in finding.said
+
+
+async def test_a_clock_that_is_off(tmp_path: Path) -> None:
+    """The vendor's Date header is ten minutes behind ours."""
+    sandbox = Sandbox(clock=lambda: datetime.now(UTC) - timedelta(minutes=10))
+    with sandbox.serve() as vendors:
+        found = await found_by(make_kit(tmp_path, destinations=[adroll(base_url=vendors.adroll_url)]))
+
+    assert found["clock of adroll"].state == "bad"
+    assert "behind" in found["clock of adroll"].said
+
+
+async def test_shadow_is_said_and_nobody_is_asked(tmp_path: Path) -> None:
+    """Staging must not be taken for live."""
+    found = await found_by(make_kit(tmp_path, destinations=[rokt(mode=Mode.SHADOW, base_url="http://127.0.0.1:9")]))
+
+    assert found["rokt"].state == "warning"
+    assert "shadow" in found["rokt"].said
+
+
+async def test_orders_that_nobody_delivers(tmp_path: Path, clock: FrozenClock) -> None:
+    """No worker runs: what is due waits. What an operator holds back does not count."""
+    clock.now = datetime.now(UTC) - timedelta(minutes=30)
+    kit = make_kit(tmp_path, destinations=[rokt(), rockerbox()], clock=clock)
+    await kit.report(Conversion(order_id="order-1", email="jane@example.com"))
+    await kit.store.write(pause, Pause(destination="rokt", reason="by operator", now=datetime.now(UTC)))
+
+    found = await found_by(kit, ask_vendors=False)
+
+    assert found["worker for rockerbox"].state == "bad"
+    assert "30 minutes" in found["worker for rockerbox"].said
+    assert "worker for rokt" not in found
+
+
+async def test_a_damaged_file(tmp_path: Path) -> None:
+    """Read as a whole, SQLite's file shows a page that is none."""
+    kit = make_kit(tmp_path, destinations=[rokt(mode=Mode.SHADOW)])
+    for number in range(200):
+        await kit.report(Conversion(order_id=f"order-{number}", email="jane@example.com"))
+    kit.store.close()
+    file = tmp_path / "kit.db"
+    with sqlite3.connect(file) as other:
+        page = other.execute("select rootpage from sqlite_schema where name = 'ix_events_order_id'").fetchone()[0]
+    other.close()
+    with file.open("r+b") as raw:
+        raw.seek((page - 1) * 4096)
+        raw.write(b"\xff" * 4096)
+
+    found = await found_by(make_kit(tmp_path, destinations=[rokt(mode=Mode.SHADOW)]), read_all=True)
+
+    assert found["file"].state == "bad"
+
+
+async def test_a_store_that_is_not_there(tmp_path: Path) -> None:
+    """A finding, not a traceback."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    kit = make_kit(folder, destinations=[rokt(mode=Mode.SHADOW)])
+    folder.rmdir()
+
+    assert (await found_by(kit))["store"].state == "bad"
+
+
+async def test_postgresql_is_judged_by_its_own_settings(tmp_path: Path, postgres: Server) -> None:
+    """`synchronous_commit=off` gives up what was accepted in a power cut."""
+    with postgres.database() as url:
+        kit = make_kit(tmp_path, store=url, destinations=[])
+        kit.store.migrate()
+        assert (await found_by(kit))["durability"].state == "good"
+        careless = make_kit(
+            tmp_path,
+            store=f"{url}{'&' if '?' in url else '?'}options=-csynchronous_commit%3Doff",
+            destinations=[],
+        )
+
+        found = await found_by(careless)
+
+    assert found["durability"].state == "bad"
+    assert "synchronous_commit=off" in found["durability"].said
+    assert found["store"].said.startswith("PostgreSQL ")
+
+
+def test_the_command_tells_people_and_programs(tmp_path: Path, vendors: Addresses, sandbox: Sandbox) -> None:
+    """Exit code 1 when something is bad."""
+    environment = {
+        "PATH": "",
+        "COLUMNS": "160",
+        "KIT_STORE": f"sqlite:///{tmp_path}/kit.db",
+        "KIT_SECRET_KEYS": "a-key-for-tests-of-32-characters",
+        "KIT_CONSENT": "opt_in",
+        "KIT_ADROLL_ADVERTISABLE": "SANDBOXADVERTISABLE001",
+        "KIT_ADROLL_PIXEL": "SANDBOXPIXEL0000000001",
+        "KIT_ADROLL_TOKEN": "a-wrong-token",
+        "KIT_ADROLL_BASE_URL": vendors.adroll_url,
+    }
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "kit", "doctor", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+
+    told, programs, offline = run(), run("--json"), run("--offline")
+
+    assert told.returncode == programs.returncode == 1
+    assert "HTTP 401" in told.stdout
+    assert {"about": "durability", "state": "good"}.items() <= json.loads(programs.stdout)[1].items()
+    assert offline.returncode == 0
+    assert "a-wrong-token" not in told.stdout + programs.stdout + told.stderr
