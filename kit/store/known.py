@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from kit.model import ClickId, Consent, Identifiers, VisitorId
-from kit.store.people import VERIFIED, Identity, joined, newest_consents, orders_of
+from kit.store.people import NOBODY, VERIFIED, Identity, joined, newest_consents, orders_of
 from kit.store.rows import grouped, milliseconds, moment
 from kit.store.tables import identities, links, touchpoints
 
@@ -49,6 +49,8 @@ class Known:
 
     def customer(self, lookup: str, *, since: datetime) -> Identifiers:
         """Return what this customer's verified devices know: the person, the newest clicks, the newest cookie."""
+        if lookup not in self.devices_of:
+            return NOBODY
         devices = (row for row in self.devices_of.get(lookup, ()) if not self._refused(row.visitor))
         rows = sorted(devices, key=lambda row: -row.at)
         visitors = dict.fromkeys(row.visitor for row in rows)
@@ -101,28 +103,37 @@ def known_of(connection: Connection, *, visitors: set[str], customers: set[str],
     )
 
 
+_OF_SAME = (identities.c.kind == links.c.kind) & (identities.c.lookup == links.c.lookup)
+_LINKS = (
+    select(links.c.visitor, links.c.kind, links.c.lookup, links.c.level, links.c.at, identities.c.value)
+    .join(identities, _OF_SAME)
+    .where(links.c.visitor.in_(bindparam("visitors", expanding=True)))
+)
+
+
 def _links(connection: Connection, visitors: set[str]) -> Sequence[Any]:
-    if not visitors:
-        return ()
-    of_same = (identities.c.kind == links.c.kind) & (identities.c.lookup == links.c.lookup)
-    return connection.execute(
-        select(links.c.visitor, links.c.kind, links.c.lookup, links.c.level, links.c.at, identities.c.value)
-        .join(identities, of_same)
-        .where(links.c.visitor.in_(visitors))
-    ).all()
+    return connection.execute(_LINKS, {"visitors": list(visitors)}).all() if visitors else ()
+
+
+_newest_first = func.row_number().over(partition_by=links.c.lookup, order_by=links.c.at.desc())
+_RANKED = (
+    select(links.c.visitor, links.c.lookup, _newest_first.label("place"))
+    .where(
+        links.c.kind == "customer",
+        links.c.lookup.in_(bindparam("customers", expanding=True)),
+        links.c.level == VERIFIED,
+    )
+    .subquery("ranked")
+)
+_DEVICES = select(_RANKED.c.visitor, _RANKED.c.lookup).where(_RANKED.c.place <= MOST_DEVICES)
 
 
 def _devices(connection: Connection, customers: Collection[str]) -> Sequence[Any]:
     """Return every verified link of the newest visitors that are verified as these customers."""
-    customer_of: dict[str, str] = {}
-    for lookup in customers:
-        newest = (
-            select(links.c.visitor)
-            .where(links.c.kind == "customer", links.c.lookup == lookup, links.c.level == VERIFIED)
-            .order_by(links.c.at.desc())
-            .limit(MOST_DEVICES)
-        )
-        customer_of.update(dict.fromkeys(connection.scalars(newest), lookup))
+    if not customers:
+        return ()
+    found = connection.execute(_DEVICES, {"customers": list(customers)})
+    customer_of = {row.visitor: row.lookup for row in found}
     rows = (row for row in _links(connection, set(customer_of)) if row.level == VERIFIED)
     return [_Device(row.visitor, row.kind, row.at, row.value, customer_of[row.visitor]) for row in rows]
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from kit.model import Consent, Identifiers, Touchpoint, VisitorId
 from kit.store.rows import grouped, identifiers_of, identifiers_text, insert_new, milliseconds, moment, upsert
@@ -153,18 +153,20 @@ def keep_consents(connection: Connection, decisions: Sequence[tuple[VisitorId, C
         connection.execute(consents.insert(), rows)
 
 
+_CONSENTS = (
+    select(consents.c.visitor, consents.c.granted, consents.c.signal, consents.c.at)
+    .where(consents.c.visitor.in_(bindparam("visitors", expanding=True)))
+    .order_by(consents.c.at, consents.c.id)
+)
+
+
 def newest_consents(connection: Connection, visitors: Collection[str]) -> dict[str, Consent]:
     """Return each visitor's newest kept decision."""
     if not visitors:
         return {}
-    query = (
-        select(consents.c.visitor, consents.c.granted, consents.c.signal, consents.c.at)
-        .where(consents.c.visitor.in_(visitors))
-        .order_by(consents.c.at, consents.c.id)
-    )
     return {
         row.visitor: Consent(granted=row.granted, signal=row.signal, at=moment(row.at))
-        for row in connection.execute(query)
+        for row in connection.execute(_CONSENTS, {"visitors": list(visitors)})
     }
 
 
@@ -204,6 +206,9 @@ def _newer(link: OrderLink, earlier: OrderLink | None) -> OrderLink:
     return replace(link, identifiers=joined(link.identifiers, earlier.identifiers))
 
 
+_ORDERS = select(orders).where(orders.c.order_id.in_(bindparam("order_ids", expanding=True)))
+
+
 def orders_of(connection: Connection, order_ids: Collection[str]) -> dict[str, OrderLink]:
     """Return the kept snapshots of these orders."""
     if not order_ids:
@@ -214,7 +219,7 @@ def orders_of(connection: Connection, order_ids: Collection[str]) -> dict[str, O
             identifiers=identifiers_of(row.identifiers),
             consent=Consent(granted=row.granted, signal=row.signal, at=moment(row.at)),
         )
-        for row in connection.execute(select(orders).where(orders.c.order_id.in_(order_ids)))
+        for row in connection.execute(_ORDERS, {"order_ids": list(order_ids)})
     }
 
 
