@@ -7,7 +7,7 @@ ONCE   ?=
 PORT   ?=
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
-.PHONY: demo test check bench browser clean
+.PHONY: demo test check bench torture browser clean
 
 demo: $(VENV)/.cli
 	$(BIN)/kit demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
@@ -23,6 +23,12 @@ check: $(READY)
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+# Real processes killed and frozen under load, e.g. `make torture N=20000 KILLS=250 FREEZES=60 ENGINE=postgresql SEED=7`.
+# PGKILLS=n restarts the PostgreSQL server n times, REPORT=file keeps the figures as JSON.
+torture: $(READY)
+	$(BIN)/python -m tests.torture number=$(N) kills=$(KILLS) freezes=$(FREEZES) pg_kills=$(PGKILLS) \
+	  engine=$(ENGINE) seed=$(SEED) report=$(REPORT)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=…"; exit 1; }

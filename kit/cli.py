@@ -20,7 +20,7 @@ from kit.errors import ConfigurationError, KitError
 from kit.kit import Kit
 from kit.model import DeliveryState
 from kit.store import Store
-from kit.store.outbox import STOPPED, Gate
+from kit.store.gates import STOPPED, Gate
 from kit.store.overview import (
     Pause,
     Replay,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any, Protocol
 
 from kit import identity
@@ -68,6 +69,7 @@ class Intake:
         customer_id: str | None,
         order_id: str | None,
         consent: bool | None,
+        store_ahead: timedelta,
     ) -> Report:
         if consent is not None and not isinstance(consent, bool):
             raise InvalidInput("consent", "is neither True, False nor None")
@@ -95,6 +97,7 @@ class Intake:
             unknown_is_granted=self._unknown_is_granted,
             destinations=self._destinations,
             now=now,
+            store_ahead=store_ahead,
         )
 
     def order(self, request: HasScope, order_id: str) -> OrderLink:

@@ -175,7 +175,13 @@ class Kit:
         """
         until = await self.ready()
         entry = self.intake.report(
-            conversion, request, visitor=visitor, customer_id=customer_id, order_id=order_id, consent=consent
+            conversion,
+            request,
+            visitor=visitor,
+            customer_id=customer_id,
+            order_id=order_id,
+            consent=consent,
+            store_ahead=self.store.offset,
         )
         if connection is not None:
             self.store.check_room(report)
@@ -324,7 +330,13 @@ class SyncKit:
         """See `Kit.report`; `connection` is a SQLAlchemy Connection or Session."""
         until = self._kit.open()
         entry = self._kit.intake.report(
-            conversion, request, visitor=visitor, customer_id=customer_id, order_id=order_id, consent=consent
+            conversion,
+            request,
+            visitor=visitor,
+            customer_id=customer_id,
+            order_id=order_id,
+            consent=consent,
+            store_ahead=self._kit.store.offset,
         )
         if connection is not None:
             self._kit.store.check_room(report)

@@ -1,5 +1,6 @@
 """The nouns: what a visit carries, what a shop reports, what a vendor is told. Frozen values, no I/O."""
 
+import re
 import unicodedata
 import uuid
 from collections.abc import Callable, Mapping
@@ -109,10 +110,16 @@ class Identifiers:
 
     def click_id(self, vendor: str) -> str | None:
         """Return the value of this vendor's click, when one was gathered."""
-        return next((click.value for click in self.click_ids if click.vendor == vendor), None)
+        for click in self.click_ids:
+            if click.vendor == vendor:
+                return click.value
+        return None
 
 
 # ---------------------------------------------------------------- what a shop reports
+
+
+_UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def clean_text(field_name: str, value: object, *, longest: int) -> str:
@@ -121,7 +128,7 @@ def clean_text(field_name: str, value: object, *, longest: int) -> str:
         raise InvalidInput(field_name, f"is a {type(value).__name__}; pass a string")
     if len(value) > 4 * longest:
         raise InvalidInput(field_name, f"is longer than {longest} characters")
-    if any(ch < " " or ch == "\x7f" or "\x80" <= ch <= "\x9f" or "\ud800" <= ch <= "\udfff" for ch in value):
+    if _UNSTORABLE.search(value):
         raise InvalidInput(field_name, "holds a control character or a lone surrogate")
     text = unicodedata.normalize("NFC", value).strip()
     if not text:
@@ -135,7 +142,7 @@ def email_text(field_name: str, value: object) -> str:
     """Return the address stripped; one that cannot be an address raises InvalidInput."""
     text = clean_text(field_name, value, longest=254)
     local, at, domain = text.partition("@")
-    if not (local and at and domain) or "@" in domain or any(ch.isspace() for ch in text):
+    if not (local and at and domain) or "@" in domain or len(text.split()) > 1:
         raise InvalidInput(field_name, "is not an e-mail address such as name@example.com")
     if domain.startswith(".") or domain.endswith(".") or "." not in domain:
         raise InvalidInput(field_name, "has no complete domain after the @")

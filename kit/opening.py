@@ -52,8 +52,11 @@ class Opening:
         until = asyncio.get_running_loop().time() + self._store.timeout.total_seconds()
         if not self.is_done:
             try:
+                opened = asyncio.wrap_future(self.begin())
+                # It may fail after we have given up; asyncio would log that as an error that nobody looked at.
+                opened.add_done_callback(_looked_at)
                 async with asyncio.timeout_at(until):
-                    await asyncio.shield(asyncio.wrap_future(self.begin()))
+                    await asyncio.shield(opened)
             except TimeoutError:
                 raise StoreUnavailable("it could not be opened in time") from None
         return until
@@ -77,3 +80,8 @@ class Opening:
     def renew(self) -> None:
         """A forked child has no thread that would ever end its parent's opening."""
         self._lock, self._opened = threading.Lock(), None
+
+
+def _looked_at(opened: "asyncio.Future[None]") -> None:
+    if not opened.cancelled():
+        opened.exception()

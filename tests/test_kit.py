@@ -1,6 +1,7 @@
 """The front door: report, link, identify, and what each promises."""
 
 import asyncio
+import gc
 import sqlite3
 import threading
 import time
@@ -688,6 +689,27 @@ def test_the_first_call_keeps_its_time_too(tmp_path: Path) -> None:
     assert waited < 4.5
     assert kit.sync.report(purchase()).new
     kit.store.close()
+
+
+async def test_an_opening_that_fails_late_is_no_error_of_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller was told when its time was over; what comes after that is not logged as a fault of the shop's."""
+    kit = make_kit(tmp_path, store_timeout=timedelta(milliseconds=50))
+    failing = threading.Event()
+
+    def fail_late() -> None:
+        failing.wait(10)
+        raise StoreUnavailable("the disk is gone")
+
+    monkeypatch.setattr(kit.store, "open", fail_late)
+    with pytest.raises(StoreUnavailable, match="in time"):
+        await kit.report(purchase())
+    failing.set()
+    await asyncio.sleep(0.1)
+    gc.collect()
+
+    assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
 async def test_a_touchpoint_outlives_a_lock(kit: Kit, tmp_path: Path) -> None:

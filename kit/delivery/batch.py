@@ -18,10 +18,12 @@ from kit.delivery.retry import SUSPECT, expired
 from kit.destinations.base import Answer, Destination, Judgement, Sending, masked
 from kit.destinations.wire import Exchange
 from kit.model import Consent, DeliveryState, Dispatch, Mode, Verdict
-from kit.store.outbox import Claimed, Settlement
+from kit.store.attempts import Settlement
+from kit.store.outbox import Claimed
 
 log = logging.getLogger("kit")
 
+_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 #: How many deliveries one claim takes, and no request carries more.
 LARGEST = 100
 
@@ -108,7 +110,7 @@ def released(one: Claimed) -> Settlement:
 
 
 def _encoded(payload: object) -> bytes:
-    return json.dumps(payload, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _JSON.encode(payload).encode()
 
 
 def _unsent(one: Claimed, code: str, detail: str, *, curable: bool = False, payload: bytes | None = None) -> Settlement:

@@ -1,7 +1,6 @@
 """A lane: one destination's deliveries, from the claim to what became of them."""
 
 import asyncio
-import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -22,34 +21,20 @@ from kit.delivery.batch import (
 )
 from kit.delivery.lease import DEADLINE, LEASE, Lease, Steady, steady_now
 from kit.delivery.owner import is_dead
-from kit.delivery.pace import JUDGED, Pace, Slots
+from kit.delivery.pace import JUDGED, Pace, Slots, Turn, turns
 from kit.delivery.retry import LONGEST, LONGEST_THROTTLE, PROBE_EVERY, SUSPECT, Dice, gate_after, settle
 from kit.destinations.base import Destination, Judgement
 from kit.destinations.wire import Exchange, LeaseLost, Wire
 from kit.errors import StoreUnavailable
 from kit.model import Clock, Consent, Mode, Verdict
 from kit.store import Store
-from kit.store.outbox import (
-    Bounds,
-    Claim,
-    Claimed,
-    Closing,
-    Gate,
-    Opening,
-    Probe,
-    Renewal,
-    Settlement,
-    Takeover,
-    claim,
-    claim_lapsed,
-    close,
-    open_attempts,
-    owners,
-    pull_back,
-    renew,
-)
+from kit.store.attempts import Closing, Opening, Settlement, close, open_attempts
+from kit.store.gates import Gate, Probe
+from kit.store.outbox import Bounds, Claim, Claimed, Renewal, Takeover, claim, claim_lapsed, owners, pull_back, renew
 
 _STORE_AGAIN = timedelta(seconds=1)
+#: How many requests are claimed for each that may be under way, where each carries one delivery.
+_AHEAD = 4
 #: How many requests are under way whose repeat the vendor could not tell: what one kill can leave in doubt.
 _IN_DOUBT = 4
 
@@ -82,10 +67,16 @@ class Lane:
         self._pace = pace or Pace()
         self._wire = Wire(max_connections=destination.max_in_flight, deadline=DEADLINE)
         self._slots = Slots(destination.max_in_flight)
-        self._in_doubt = asyncio.Semaphore(_IN_DOUBT)
+        self._in_doubt = turns(_IN_DOUBT)
         self._leases = WeakSet[Lease]()
         self._waiting: dict[int, Sequence[Ready]] = {}
+        #: Attempts whose outcome the store did not take at first; nothing begins before it does.
+        self._unwritten = set[int | None]()
+        self._writes = asyncio.Event()
+        self._writes.set()
         self._fingerprint = fingerprint(destination)
+        alone = type(destination).batch_limit is Destination.batch_limit
+        self._limit = self._next_limit(()) if alone else LARGEST
         self._begins = True
         self._stopping = False
 
@@ -118,12 +109,19 @@ class Lane:
             if settled:
                 await self._settle_unsent(settled, probe=claimed[0].probe)
             if ready:
+                self._limit = self._next_limit(ready)
                 return list(batches(self.destination, ready))
+
+    def _next_limit(self, ready: Iterable[Ready]) -> int:
+        """Return how many to claim next: of what goes one by one no more than soon, other workers have time too."""
+        if any(self.destination.batch_limit(one.sending) > 1 for one in ready):
+            return LARGEST
+        return min(LARGEST, _AHEAD * self.destination.max_in_flight)
 
     def _asked(self, now: datetime) -> Claim:
         return Claim(
             destination=self.destination.name,
-            limit=LARGEST,
+            limit=self._limit,
             owner=self._owner,
             lease=LEASE,
             now=now,
@@ -154,17 +152,36 @@ class Lane:
             await self._hand_back(batch)
             return
         self._waiting[id(batch)] = batch
-        async with contextlib.AsyncExitStack() as stack:
-            if not self._repeats_are_safe(batch):
-                await stack.enter_async_context(self._in_doubt)
-            suspect = any(each.claimed.crashes >= SUSPECT for each in batch)
-            await stack.enter_async_context(self._slots.one(alone=lambda: suspect or not self._pace.proven))
+        written = None
+        if self._repeats_are_safe(batch):
+            written = await self._send_in_turn(batch)
+        else:
+            turn = await self._in_doubt.get()
+            try:
+                written = await self._send_in_turn(batch, turn)
+            finally:
+                self._in_doubt.put_nowait(turn)
+        if written is not None:
+            await written
+
+    async def _send_in_turn(self, batch: Sequence[Ready], turn: Turn | None = None) -> asyncio.Task[None] | None:
+        """Send and return the writing of what became of it, which has begun; None when nothing was tried."""
+        suspect = any(each.claimed.crashes >= SUSPECT for each in batch)
+        async with self._slots.one(alone=lambda: suspect or not self._pace.proven):
+            await self._writes.wait()
             if self._waiting.pop(id(batch), None) is None:
-                return  # handed back by `stop`
+                return None  # handed back by `stop`
             if batch[0].lease.gated or not self._outlasts(batch):
                 await self._hand_back(batch)
-            else:
-                await self._attempt(batch)
+                return None
+            closing = await self._attempt(batch, turn)
+            if closing is None:
+                return None
+            # Queued before the next one's opening, so that both are written in one transaction.
+            written = asyncio.create_task(self._close(closing, batch[0].lease))
+            if turn is not None:
+                turn.attempt, turn.written = closing.attempt, written
+            return written
 
     def _repeats_are_safe(self, batch: Sequence[Ready]) -> bool:
         now = self._clock()
@@ -174,29 +191,35 @@ class Lane:
         ids = [each.claimed.delivery_id for each in batch]
         return batch[0].lease.outlasts(ids, now=self._clock(), steady=self._steady())
 
-    async def _attempt(self, batch: Sequence[Ready]) -> None:
-        """Commit an open attempt, send, judge, and write down what became of it."""
+    async def _attempt(self, batch: Sequence[Ready], turn: Turn | None) -> Closing | None:
+        """Commit an open attempt, send, judge, and return what is to be written down; None when nothing was tried."""
         request = built(self.destination, batch)
         if isinstance(request, list):
             await self._settle_unsent(request, probe=batch[0].claimed.probe)
-            return
+            return None
         opening = Opening(
             destination=self.destination.name,
             deliveries=tuple(each.claimed for each in batch),
             payloads={each.claimed.delivery_id: each.sending.payload for each in batch},
             now=self._clock(),
+            after=turn.unwritten if turn is not None else None,
         )
         attempt = await self._store.write(open_attempts, opening)
+        if attempt is None and opening.after is not None and turn is not None:
+            await turn.ended()
+            if not batch[0].lease.gated and self._outlasts(batch):
+                opening = dataclasses.replace(opening, after=None, now=self._clock())
+                attempt = await self._store.write(open_attempts, opening)
         if attempt is None:
             await self._hand_back(batch)
-            return
+            return None
         exchange = await self._wire.send(request, lease=lambda: self._outlasts(batch))
         closing = self._closing(attempt, batch, exchange)
         if closing.gate is not None:
             self._pace.gated()
             for lease in self._leases:
                 lease.gated = True
-        await self._close(closing, batch[0].lease)
+        return closing
 
     def _closing(self, attempt: int, batch: Sequence[Ready], exchange: Exchange) -> Closing:
         now = self._clock()
@@ -239,15 +262,22 @@ class Lane:
 
     async def _close(self, closing: Closing, lease: Lease) -> None:
         """Write the outcome, again and again while the lease lasts: an answer that was heard must not be lost."""
-        while True:
-            try:
-                await self._store.write(close, closing)
-            except StoreUnavailable:
-                if self._clock() > lease.until or self._steady() > lease.steady_until:
-                    raise
-                await asyncio.sleep(_STORE_AGAIN.total_seconds())
-            else:
-                return
+        try:
+            while True:
+                try:
+                    await self._store.write(close, closing)
+                except StoreUnavailable:
+                    if self._clock() > lease.until or self._steady() > lease.steady_until:
+                        raise
+                    self._unwritten.add(closing.attempt)
+                    self._writes.clear()
+                    await asyncio.sleep(_STORE_AGAIN.total_seconds())
+                else:
+                    return
+        finally:
+            self._unwritten.discard(closing.attempt)
+            if not self._unwritten:
+                self._writes.set()
 
     # ------------------------------------------------------------ while the worker lives
 
@@ -269,7 +299,7 @@ class Lane:
             lease=LEASE,
             gate=PROBE_EVERY,
             throttle=LONGEST_THROTTLE,
-            now=self._clock(),
+            clock=self._clock,
         )
         await self._store.write(pull_back, bounds)
         await self.free_lapsed()

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from kit.model import Verdict
 
@@ -58,3 +59,29 @@ class Slots:
         finally:
             for _ in range(held):
                 self._free.release()
+
+
+@dataclass(slots=True)
+class Turn:
+    """One of the few places for requests in doubt: the attempt that had it last, and the writing of its outcome."""
+
+    attempt: int | None = None
+    written: asyncio.Task[None] | None = None
+
+    @property
+    def unwritten(self) -> int | None:
+        """The attempt that may still be open in the store."""
+        return self.attempt if self.written is not None and not self.written.done() else None
+
+    async def ended(self) -> None:
+        """Wait until its outcome is written, or cannot be any more."""
+        if self.written is not None:
+            await asyncio.wait([self.written])
+
+
+def turns(most: int) -> asyncio.Queue[Turn]:
+    """Return so many turns, to be taken and put back."""
+    free = asyncio.Queue[Turn]()
+    for _ in range(most):
+        free.put_nowait(Turn())
+    return free

@@ -5,7 +5,9 @@ from datetime import datetime, timedelta
 
 from kit.destinations.base import LONGEST_WAIT, Judgement
 from kit.model import DeliveryState, Verdict
-from kit.store.outbox import Claimed, Gate, Probe, Settlement
+from kit.store.attempts import Settlement
+from kit.store.gates import Gate, Probe
+from kit.store.outbox import Claimed
 
 #: How long a delivery is tried before it is given up (faults.md 2.1).
 HORIZON = timedelta(days=14)

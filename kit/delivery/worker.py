@@ -62,6 +62,7 @@ class Worker:
         self._paces = {destination.name: Pace() for destination in destinations}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._work: dict[str, asyncio.Event] = {}
+        self._room: dict[str, asyncio.Event] = {}
         self._stopping = False
         self._stop = asyncio.Event()
 
@@ -75,12 +76,13 @@ class Worker:
         self._stopping = True
         self.wake()
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stop.set)
+            self._loop.call_soon_threadsafe(self._end)
 
     async def run(self) -> None:
         """Deliver until `stop`, then finish what is under way, for at most 15 seconds."""
         self._loop = asyncio.get_running_loop()
         self._work = {destination.name: asyncio.Event() for destination in self._destinations}
+        self._room = {destination.name: asyncio.Event() for destination in self._destinations}
         async with asyncio.TaskGroup() as lanes:
             lanes.create_task(self._prune(), name="kit-prune")
             for destination in self._destinations:
@@ -104,6 +106,11 @@ class Worker:
     def _now(self) -> datetime:
         """Return the time by the clock that all workers of this store share."""
         return self._host_clock() + self._store.offset
+
+    def _end(self) -> None:
+        self._stop.set()
+        for event in self._room.values():
+            event.set()
 
     def _ring(self) -> None:
         for event in self._work.values():
@@ -143,10 +150,16 @@ class Worker:
     async def _work_lane(self, lane: Lane, destination: Destination, tasks: set[asyncio.Task[None]]) -> None:
         """Claim and send until stopped; `tasks` are what is under way meanwhile."""
 
+        room = self._room[destination.name]
+
+        def ended(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            room.set()
+
         def begin(work: Coroutine[None, None, None]) -> None:
             task = asyncio.create_task(work)
             tasks.add(task)
-            task.add_done_callback(tasks.discard)
+            task.add_done_callback(ended)
 
         begin(self._tend(lane))
         while not self._stopping:
@@ -154,9 +167,8 @@ class Worker:
             for batch in batches:
                 begin(self._guarded(lane.send(batch), destination))
             while len(tasks) > destination.max_in_flight and not self._stopping:
-                stopped = asyncio.create_task(self._stop.wait())
-                await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                stopped.cancel()
+                room.clear()
+                await room.wait()
             if not batches:
                 await self._idle(destination)
 

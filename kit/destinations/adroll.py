@@ -18,6 +18,7 @@ from kit.destinations.base import (
     Sending,
     Skip,
     Trial,
+    endpoint,
     json_object,
     judge_with_words,
     masked,
@@ -152,10 +153,10 @@ class AdRoll(Destination):
 
     def build(self, sendings: Sequence[Sending]) -> httpx.Request:
         """Return the POST of these events as one array, each with the bytes it was frozen with."""
-        query = {"advertisable": self.advertisable} | ({"dry_run": "true"} if self.dry_run else {})
+        dry_run = [("dry_run", "true")] if self.dry_run else []
         return httpx.Request(
             "POST",
-            httpx.URL(f"{self.base_url.rstrip('/')}/api", params=query),
+            endpoint(self.base_url, "/api", ("advertisable", self.advertisable), *dry_run),
             headers={"Authorization": f"Token {self.token}", "Content-Type": "application/json"},
             content=b"[" + b",".join(sending.payload for sending in sendings) + b"]",
         )
@@ -214,25 +215,32 @@ class AdRoll(Destination):
         conversion, known = dispatch.conversion, dispatch.identifiers
         text = conversion.email or known.email or ""
         address = identity.email(text)
+        digest = identity.sha256(address) if address else identity.sha256_digest(text)
         user_id = conversion.customer_id or known.customer_id or ""
         # Some shops number their customers by e-mail address.
-        clear = self.email_clear or identity.email(user_id) is None
+        clear = self.email_clear or "@" not in user_id or identity.email(user_id) is None
         return without_empty(
             {
                 "adct": known.click_id(self.vendor),
                 "first_party_cookie": known.first_party_cookie,
                 "email": address if self.email_clear else None,
-                "email_sha256": identity.email_sha256(text) if "sha256" in self.email_hashes else None,
+                "email_sha256": digest if "sha256" in self.email_hashes else None,
                 "email_md5": identity.md5(address) if address and "md5" in self.email_hashes else None,
                 "user_id": user_id if clear else None,
             }
         )
 
     def _has_identifier(self, dispatch: Dispatch) -> bool:
-        keys = set(self._identifiers(dispatch))
+        """Return whether `_identifiers` would hold one that counts, without making every digest for it."""
+        known = dispatch.identifiers
+        if known.click_id(self.vendor) or known.first_party_cookie:
+            return True
         if self.identifier_policy == "strict":
-            return bool(keys & {"adct", "first_party_cookie"})
-        return bool(keys - {"user_id"})
+            return False
+        text = dispatch.conversion.email or known.email or ""
+        if identity.email(text):
+            return self.email_clear or bool(self.email_hashes)
+        return "sha256" in self.email_hashes and identity.sha256_digest(text) is not None
 
 
 def _attributes(conversion: Conversion, event_name: str) -> dict[str, Json]:

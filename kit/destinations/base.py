@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import ClassVar, Literal, TypeVar
 
 import httpx
@@ -232,6 +233,14 @@ def extras(conversion: Conversion, *, ours: Collection[str]) -> dict[str, str]:
         for key, text in conversion.extra.items()
         if key.lower() not in ours and text.strip().lower() != identity.EMPTY_SHA256
     }
+
+
+# httpx takes longer to parse a URL than to make the rest of a request.
+@lru_cache(maxsize=32)
+def endpoint(base_url: str, path: str, *query: tuple[str, str]) -> httpx.URL:
+    """Return the URL that a destination's requests go to."""
+    url = f"{base_url.rstrip('/')}{path}"
+    return httpx.URL(url, params=dict(query)) if query else httpx.URL(url)
 
 
 def require(setting: str, value: str, reason: str) -> None:

@@ -17,6 +17,7 @@ from kit.destinations.base import (
     Sending,
     Skip,
     Trial,
+    endpoint,
     extras,
     judge_with_words,
     require,
@@ -96,7 +97,7 @@ class Rockerbox(Destination):
         (sending,) = sendings
         return httpx.Request(
             "POST",
-            httpx.URL(f"{self.base_url.rstrip('/')}/webhook/data", params={"advertiser": self.advertiser}),
+            endpoint(self.base_url, "/webhook/data", ("advertiser", self.advertiser)),
             headers={"Content-Type": "application/json"},
             content=sending.payload,
         )

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Literal
@@ -18,6 +18,7 @@ from kit.destinations.base import (
     Sending,
     Skip,
     Trial,
+    endpoint,
     extras,
     json_object,
     judge_with_words,
@@ -129,7 +130,7 @@ class Rokt(Destination):
         events = b",".join(sending.payload for sending in sendings)
         return httpx.Request(
             "POST",
-            f"{self.base_url.rstrip('/')}/v2/events",
+            endpoint(self.base_url, "/v2/events"),
             headers={
                 "Content-Type": "application/json",
                 "Charset": "utf-8",
@@ -168,9 +169,10 @@ class Rokt(Destination):
     def _email(self, dispatch: Dispatch) -> tuple[str, str] | None:
         """Return the name and value of the e-mail identifier by the setting, None when there is none that is usable."""
         text = dispatch.conversion.email or dispatch.identifiers.email or ""
-        address, digest = identity.email(text), identity.email_sha256(text)
+        address = identity.email(text)
         if address and self.email == "raw":
             return "email", address
+        digest = identity.sha256(address) if address else identity.sha256_digest(text)
         return ("emailsha256", digest) if digest else None
 
     def _object(self, dispatch: Dispatch) -> dict[str, str]:
@@ -189,9 +191,9 @@ class Rokt(Destination):
             "conversiontype": conversion.conversion_type or self.conversion_types.get(conversion.name),
             "margin": None if conversion.margin is None else money.plain(conversion.margin),
             "paymenttype": conversion.payment_type,
-            "firstnamesha256": _digest(name_rule(conversion.first_name or "")),
-            "lastnamesha256": _digest(name_rule(conversion.last_name or "")),
-            "mobilesha256": _digest(identity.phone10(conversion.phone or known.phone or "")),
+            "firstnamesha256": _digest(name_rule, conversion.first_name),
+            "lastnamesha256": _digest(name_rule, conversion.last_name),
+            "mobilesha256": _digest(identity.phone10, conversion.phone or known.phone),
             "ipaddress": known.ip if self.send_ip else None,
         }
         extra = self._extra(dispatch)
@@ -199,7 +201,7 @@ class Rokt(Destination):
         return without_empty(filled | {key: text for key, text in extra.items() if key not in filled})
 
     def _extra(self, dispatch: Dispatch) -> dict[str, str]:
-        kept = {}
+        kept: dict[str, str] = {}
         for key, text in extras(dispatch.conversion, ours=_OURS).items():
             digest = identity.sha256_digest(text) if key.lower().endswith("sha256") else text
             address = self.email != "raw" and identity.email(text)
@@ -208,8 +210,10 @@ class Rokt(Destination):
         return kept
 
 
-def _digest(text: str | None) -> str | None:
-    return identity.sha256(text) if text else None
+def _digest(rule: Callable[[str], str | None], text: str | None) -> str | None:
+    """Return the digest of the text's normal form by this rule, where it has one."""
+    normal = rule(text) if text else None
+    return identity.sha256(normal) if normal else None
 
 
 def _items(conversion: Conversion) -> dict[str, str | None]:

@@ -1,5 +1,6 @@
 """Opens the database: SQLite's settings by its version, schema at its newest revision."""
 
+import enum
 import os
 import sqlite3
 import time
@@ -18,12 +19,19 @@ from sqlalchemy.exc import ArgumentError, InvalidRequestError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from kit.errors import ConfigurationError
+from kit.store.tables import meta
 from kit.store.turn import Turn
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
+#: The oldest revision that code must know to work with the schema, where a migration took something away.
+NEEDS = "schema_needs"
+
 #: How often whoever has the turn asks for SQLite's lock, in seconds: SQLite's own waiting grows to 100 ms.
 _PAUSE = 0.0002
+
+#: How long PostgreSQL waits for the next statement of one of our transactions before it gives it up.
+_LONGEST_IDLE = timedelta(seconds=10)
 
 
 def wal_is_safe(version: tuple[int, ...]) -> bool:
@@ -125,14 +133,19 @@ def _lock(connection: Connection, *, within: float, read_only: bool) -> None:
 def _postgresql(url: URL, *, lock_timeout: timedelta, read_only: bool) -> Engine:
     engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
     milliseconds = int(lock_timeout.total_seconds() * 1000)
+    settings = {
+        "lock_timeout": str(milliseconds),
+        "statement_timeout": str(milliseconds),
+        # A writer that is frozen or cut off in the middle must not keep its rows from the others.
+        "idle_in_transaction_session_timeout": str(_LONGEST_IDLE // timedelta(milliseconds=1)),
+        **({"transaction_read_only": "on"} if read_only else {}),
+    }
+    local = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         # For each transaction, since a pooler in between may give the next one another connection.
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
-        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
-        if read_only:
-            connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+        connection.exec_driver_sql(f"SELECT {local}")
 
     return engine
 
@@ -157,14 +170,36 @@ def _make_private(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
-def schema_is_current(connection: Connection) -> bool:
-    """Return whether the schema stands at the newest revision that this package ships."""
-    return MigrationContext.configure(connection).get_current_revision() == _scripts().get_current_head()
+class Schema(enum.Enum):
+    """How the schema of a store stands to this version of the kit."""
+
+    OLDER = "to be migrated"
+    USABLE = "this version's own, or a newer one that this version can work with"
+    TOO_NEW = "a newer one that this version cannot work with"
+
+
+def schema_of(connection: Connection) -> Schema:
+    """Return how the schema stands to the revisions that this package ships.
+
+    Migrations add, so in a rolling deploy the old code goes on beside the new schema. One that takes something away
+    writes its own revision to `meta` as NEEDS: code that does not ship it must not work there any more.
+    """
+    revision = MigrationContext.configure(connection).get_current_revision()
+    scripts = _scripts()
+    ours = {script.revision for script in scripts.walk_revisions()}
+    if revision == scripts.get_current_head():
+        return Schema.USABLE
+    if revision is None or revision in ours:
+        return Schema.OLDER
+    needs = connection.scalar(select(meta.c.value).where(meta.c.key == NEEDS))
+    return Schema.USABLE if needs is None or needs in ours else Schema.TOO_NEW
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the schema to the newest revision, in one transaction that holds the write lock."""
+    """Bring the schema to the newest revision, in one transaction that holds the write lock; a newer one stays."""
     with engine.begin() as connection:
+        if schema_of(connection) is not Schema.OLDER:
+            return
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
@@ -38,6 +38,7 @@ from kit.store.tables import conflicts, deliveries, events
 
 #: What of a conversion tells of its buyer; the rest is the order and its money.
 PERSONAL = frozenset({"email", "phone", "customer_id", "first_name", "last_name", "url", "extra"})
+_NOTHING = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ class Report:
 
     `said` is what the shop says of the buyer, `seen` what the request shows; `consent` is the request's decision and
     `said_consent` the shop's word. `unknown_is_granted` says what the shop's rule makes of no decision at all.
+    `store_ahead` is how far the clock that the workers go by is ahead of the one that `now` was read from.
     """
 
     event_id: str
@@ -59,6 +61,7 @@ class Report:
     unknown_is_granted: bool
     destinations: tuple[str, ...]
     now: datetime
+    store_ahead: timedelta = _NOTHING
 
     def allows(self, consent: Consent) -> bool:
         return self.unknown_is_granted if consent.granted is None else consent.granted
@@ -262,7 +265,7 @@ _DELIVERY = (
 
 
 def _delivery_rows(one: _Gathered) -> Iterator[tuple[Any, ...]]:
-    now = milliseconds(one.report.now)
+    now = milliseconds(one.report.now + one.report.store_ahead)
     state: tuple[str, str | None, str | None] = (DeliveryState.PENDING.value, None, None)
     if not one.allowed:
         state = (DeliveryState.SKIPPED.value, "consent", told_of(one.consent))

@@ -13,8 +13,9 @@ from sqlalchemy import Connection, Select, func, literal_column, select
 from sqlalchemy.exc import DBAPIError
 
 from kit.errors import ConfigurationError, StoreFull
+from kit.store.attempts import open_attempts
 from kit.store.events import report
-from kit.store.outbox import claim, open_attempts
+from kit.store.outbox import claim
 from kit.store.people import keep_links, keep_orders, keep_touches
 from kit.store.tables import deliveries, metadata
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from kit.model import Consent, DeliveryState, Identifiers
-from kit.store.outbox import FOR_EVER, STOPPED, Gate
+from kit.store.gates import FOR_EVER, STOPPED, Gate
 from kit.store.rows import conversion_of, grouped, identifiers_of, milliseconds, moment, upsert
 from kit.store.store import Store
 from kit.store.tables import conflicts, deliveries, events, gates

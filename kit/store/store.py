@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from kit import forks
 from kit.errors import ConfigurationError, StoreUnavailable
-from kit.store.engine import clock_offset, connect, migrate, parse_url, schema_is_current
+from kit.store.engine import Schema, clock_offset, connect, migrate, parse_url, schema_of
 from kit.store.limits import NO_LIMITS, Limits, Room, look
 from kit.store.writer import LoopWaiter, ThreadWaiter, Verb, Waiter, Writer
 
@@ -108,8 +108,11 @@ class Store:
 
     def _ensure_schema(self, readers: Engine) -> None:
         with readers.connect() as connection:
-            if schema_is_current(connection):
-                return
+            schema = schema_of(connection)
+        if schema is Schema.USABLE:
+            return
+        if schema is Schema.TOO_NEW:
+            raise ConfigurationError("store", "its schema is of a newer version of the kit; deploy that one here too")
         if self.url.get_backend_name() != "sqlite":
             raise ConfigurationError("store", "its schema is not up to date; run `kit migrate`")
         self.migrate(lock_timeout=self.timeout * _LOCK_SHARE)

@@ -21,7 +21,8 @@ from kit import Conversion, Item, Kit, Limits
 from kit.destinations import Destination, Rockerbox
 from kit.destinations.base import Answer, Judgement, Sending
 from kit.model import ClickId, DeliveryState, Dispatch, Identifiers, event_id_of
-from kit.store.outbox import Claim, Closing, Settlement, claim, close
+from kit.store.attempts import Closing, Settlement, close
+from kit.store.outbox import Claim, claim
 from kit.store.rows import identifiers_text
 from kit.store.tables import deliveries, events
 from tests.benchmarks.peers.spent import spent

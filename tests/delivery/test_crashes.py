@@ -10,7 +10,8 @@ from sqlalchemy import Connection, func, select, update
 
 from kit.delivery.lease import LEASE
 from kit.destinations import AdRoll, Rokt
-from kit.store.outbox import Claim, Claimed, Opening, claim, open_attempts
+from kit.store.attempts import Opening, open_attempts
+from kit.store.outbox import Claim, Claimed, claim
 from kit.store.tables import attempts, deliveries
 from tests.delivery.world import FrozenSteady, World, lane_of, row_of, worker_of, world
 from tests.support import eventually

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from kit import Conversion
 from kit.destinations import Rockerbox, Rokt
-from kit.store.outbox import Gate
+from kit.store.gates import Gate
 from kit.store.overview import standings, told
 from kit.store.rows import moment
 from kit.store.tables import gates

@@ -13,7 +13,8 @@ from kit.delivery.lane import Lane
 from kit.destinations import AdRoll, Rockerbox, Rokt
 from kit.model import Consent, DeliveryState, Mode
 from kit.store import people
-from kit.store.outbox import Claim, Closing, Opening, Settlement, claim, close, open_attempts
+from kit.store.attempts import Closing, Opening, Settlement, close, open_attempts
+from kit.store.outbox import Claim, claim
 from kit.store.overview import (
     Pause,
     Replay,

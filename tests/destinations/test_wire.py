@@ -157,8 +157,9 @@ async def test_no_tls_and_no_address_are_not_sent(url: str) -> None:
     assert (exchange.sent, exchange.answer) == (False, None)
 
 
-async def test_a_lost_lease_sends_nothing() -> None:
-    """The server sees the connection and zero bytes; the next send on the same wire works."""
+@pytest.mark.parametrize("asked", [[False], [True, False]], ids=["when headers are made", "right before they leave"])
+async def test_a_lost_lease_sends_nothing(asked: list[bool]) -> None:
+    """The server sees the connection and zero bytes, also when the process was frozen after the headers were made."""
     seen = bytearray()
     done = asyncio.Event()
 
@@ -170,7 +171,8 @@ async def test_a_lost_lease_sends_nothing() -> None:
     server = await asyncio.start_server(watch, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with wire() as w:
-        exchange = await w.send(post(f"http://127.0.0.1:{port}/"), lease=lambda: False)
+        answers = iter(asked)
+        exchange = await w.send(post(f"http://127.0.0.1:{port}/"), lease=lambda: next(answers))
     await asyncio.wait_for(done.wait(), 2)
     server.close()
 

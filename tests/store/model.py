@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from kit.delivery.lease import LEASE
 from kit.delivery.retry import LONGEST, LONGEST_THROTTLE, PROBE_EVERY
 from kit.model import Verdict
-from kit.store.outbox import Claim, Claimed, Closing, Opening, Settlement
+from kit.store.attempts import Closing, Opening, Settlement
+from kit.store.outbox import SLACK, Claim, Claimed
 from kit.store.rows import milliseconds
 
 FOR_EVER = 253_402_300_799_000
@@ -218,15 +219,17 @@ class Model:
     # ------------------------------------------------------------ clocks and operators
 
     def pulled_back(self, destination: str, now: datetime) -> None:
+        def pulled(at: int, bound: timedelta) -> int:
+            return milliseconds(now + bound) if at > milliseconds(now + bound + SLACK) else at
+
         for one in (each for each in self.deliveries.values() if each.destination == destination):
             if one.state == "pending":
-                one.due_at = min(one.due_at, milliseconds(now + LONGEST))
+                one.due_at = pulled(one.due_at, LONGEST)
             elif one.state == "claimed":
-                one.lease_until = min(one.lease_until or 0, milliseconds(now + LEASE))
+                one.lease_until = pulled(one.lease_until or 0, LEASE)
         gate = self.gates.get(destination)
         if gate is not None and gate.state != "stopped":
-            longest = LONGEST_THROTTLE if gate.state == "throttled" else PROBE_EVERY
-            gate.until = min(gate.until, milliseconds(now + longest))
+            gate.until = pulled(gate.until, LONGEST_THROTTLE if gate.state == "throttled" else PROBE_EVERY)
 
     def paused(self, destination: str, now: datetime) -> None:
         known = self.gates.get(destination)

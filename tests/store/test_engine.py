@@ -3,17 +3,20 @@
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import Connection
 
-from kit import ConfigurationError
+from kit import ConfigurationError, Conversion
 from kit.store import Store
-from kit.store.engine import connect, journal_mode, parse_url, schema_is_current, wal_is_safe
-from kit.store.tables import metadata
+from kit.store.engine import NEEDS, Schema, connect, journal_mode, parse_url, schema_of, wal_is_safe
+from kit.store.tables import meta, metadata
+from tests.support import make_kit
 
 
 @pytest.mark.parametrize(
@@ -44,7 +47,7 @@ def test_a_new_store_is_migrated_private_and_flushed(tmp_path: Path) -> None:
     engine = connect(store.url, lock_timeout=timedelta(seconds=1))
 
     with engine.connect() as connection:
-        current = schema_is_current(connection)
+        current = schema_of(connection) is Schema.USABLE
         differences = compare_metadata(MigrationContext.configure(connection), metadata)
         settings = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
@@ -92,3 +95,42 @@ def test_a_folder_that_is_not_there_is_refused_at_start(tmp_path: Path) -> None:
     """A typing mistake in the path is found when the kit is made."""
     with pytest.raises(ConfigurationError, match="does not exist"):
         Store(f"sqlite:///{tmp_path}/nowhere/kit.db")
+
+
+@pytest.mark.usefixtures("both_engines")
+@pytest.mark.parametrize("needs", [None, "0001"])
+async def test_old_code_works_on_beside_a_newer_schema(tmp_path: Path, needs: str | None) -> None:
+    """A rolling deploy: `kit migrate` came first, and an old process is started once more."""
+    await as_of_the_future(tmp_path, needs)
+    old = make_kit(tmp_path)
+
+    reported = await old.report(Conversion(order_id="order-1", email="jane@example.com"))
+
+    old.store.close()
+    assert reported.new
+
+
+@pytest.mark.usefixtures("both_engines")
+async def test_old_code_refuses_a_schema_that_it_cannot_work_with(tmp_path: Path) -> None:
+    """A migration that took something away says so; old code stops at its start. Its `kit migrate` changes nothing."""
+    await as_of_the_future(tmp_path, "0002")
+
+    with pytest.raises(ConfigurationError, match="its schema is of a newer version of the kit"):
+        make_kit(tmp_path).open()
+    make_kit(tmp_path).store.migrate()
+
+
+async def as_of_the_future(folder: Path, needs: str | None) -> None:
+    """Leave a store whose schema a later version has migrated."""
+    new = make_kit(folder)
+    await new.ready()
+
+    def migrated(connection: Connection, asked: Sequence[None]) -> Sequence[None]:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
+        connection.exec_driver_sql("ALTER TABLE events ADD COLUMN channel VARCHAR(32)")
+        if needs is not None:
+            connection.execute(meta.insert(), {"key": NEEDS, "value": needs})
+        return asked
+
+    await new.store.write(migrated, None)
+    new.store.close()

@@ -1,5 +1,6 @@
 """The outbox's verbs by themselves: tokens, outcomes that are written once, and times that are pulled back."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,24 +10,10 @@ from sqlalchemy import select
 from kit import Conversion, Kit
 from kit.delivery.lease import LEASE
 from kit.model import DeliveryState
-from kit.store.outbox import (
-    Bounds,
-    Claim,
-    Claimed,
-    Closing,
-    Opening,
-    Renewal,
-    Settlement,
-    Takeover,
-    claim,
-    claim_lapsed,
-    close,
-    open_attempts,
-    pull_back,
-    renew,
-)
+from kit.store.attempts import Closing, Opening, Settlement, close, open_attempts
+from kit.store.outbox import Bounds, Claim, Claimed, Renewal, Takeover, claim, claim_lapsed, pull_back, renew
 from kit.store.rows import milliseconds
-from kit.store.tables import attempts, deliveries, earlier_attempts
+from kit.store.tables import attempts, deliveries, earlier_attempts, events
 from tests.support import NOON, FrozenClock, make_kit, rokt
 
 pytestmark = pytest.mark.usefixtures("both_engines")
@@ -152,7 +139,7 @@ async def test_only_times_beyond_every_rule_are_pulled_back(tmp_path: Path) -> N
     await kit.store.write(renew, Renewal(token=three.token, until=NOON + timedelta(days=365), now=NOON))
     hour, quarter, day = timedelta(hours=1), timedelta(minutes=15), timedelta(days=1)
 
-    bounds = Bounds(destination="rokt", retry=hour, lease=LEASE, gate=quarter, throttle=day, now=NOON)
+    bounds = Bounds(destination="rokt", retry=hour, lease=LEASE, gate=quarter, throttle=day, clock=lambda: NOON)
     await kit.store.write(pull_back, bounds)
 
     query = select(deliveries.c.due_at, deliveries.c.lease_until).order_by(deliveries.c.id)
@@ -164,3 +151,38 @@ async def test_only_times_beyond_every_rule_are_pulled_back(tmp_path: Path) -> N
         (milliseconds(NOON + hour), None),
         (milliseconds(NOON), milliseconds(NOON + LEASE)),
     ]
+
+
+async def test_a_report_is_due_by_the_clock_that_workers_go_by(tmp_path: Path) -> None:
+    """A web host whose clock is a minute ahead of the database's delays nothing; the event's own time is the host's."""
+    kit = await shop(tmp_path, orders=0)
+    await kit.ready()
+    kit.store.offset = timedelta(minutes=-1)
+
+    await kit.report(Conversion(order_id="order-1", email="jane@example.com"))
+
+    query = select(deliveries.c.due_at, deliveries.c.created_at, events.c.at).join(events)
+    row = await kit.store.read(lambda connection: connection.execute(query).one())
+    kit.store.close()
+    earlier = milliseconds(NOON - timedelta(minutes=1))
+    assert tuple(row) == (earlier, earlier, milliseconds(NOON))
+
+
+async def test_an_attempt_in_the_place_of_another_waits_for_its_end(tmp_path: Path) -> None:
+    """Refused while that one is open; opened in the very transaction that closes it."""
+    kit = await shop(tmp_path, orders=2)
+    first, second = await claimed_by(kit, "first")
+    attempt = await opened(kit, [first])
+    opening = Opening(
+        destination="rokt", deliveries=(second,), payloads={second.delivery_id: b"{}"}, now=NOON, after=attempt
+    )
+
+    early = await kit.store.write(open_attempts, opening)
+    _, in_time = await asyncio.gather(
+        kit.store.write(close, closing(attempt, [first], "ok", DeliveryState.DELIVERED)),
+        kit.store.write(open_attempts, opening),
+    )
+
+    kit.store.close()
+    assert early is None
+    assert in_time is not None

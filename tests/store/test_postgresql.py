@@ -2,15 +2,20 @@
 
 import asyncio
 import time
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, event, select, text
 
 from kit import ConfigurationError, Conversion, Kit, StoreUnavailable
+from kit.store import engine as engines
+from kit.store.attempts import Opening, open_attempts
+from kit.store.outbox import Claim, Claimed, Takeover, claim, claim_lapsed
 from kit.store.overview import standings
 from kit.store.store import Store
+from kit.store.tables import deliveries
 from tests.postgres import Server
 from tests.support import STORES, FrozenClock, make_kit, rokt
 
@@ -107,8 +112,65 @@ async def test_a_backend_that_is_ended_is_replaced(database: str, tmp_path: Path
     assert answers[1:] == [True, True]
 
 
+async def test_a_writer_that_is_frozen_in_the_middle_is_given_up(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off with rows locked, it keeps them from nobody; when it goes on, nothing of its own is committed."""
+    monkeypatch.setattr(engines, "_LONGEST_IDLE", timedelta(milliseconds=300))
+    kit = make_kit(tmp_path)
+    await kit.report(order(1))
+
+    def frozen(connection: Connection, asked: Sequence[None]) -> Sequence[None]:
+        connection.execute(deliveries.update().values(reason="mine"))
+        time.sleep(1)
+        connection.execute(deliveries.update().values(reason="mine"))
+        return asked
+
+    with pytest.raises(StoreUnavailable):
+        await kit.store.write(frozen, None)
+
+    reasons = await kit.store.read(lambda connection: set(connection.scalars(select(deliveries.c.reason))))
+    assert reasons == {None}
+    assert (await kit.report(order(2))).new
+    kit.store.close()
+
+
+async def test_what_is_opened_is_locked_until_it_is_written(database: str, tmp_path: Path) -> None:
+    """A worker stopped between looking at its lease and opening the attempt: nobody takes the delivery meanwhile."""
+    kit = make_kit(tmp_path, destinations=[rokt()])
+    await kit.report(order(1))
+    now = datetime.now(UTC)
+    asked = Claim(destination="rokt", limit=1, owner="slow", lease=timedelta(seconds=4), now=now)
+    (one,) = await kit.store.write(claim, asked)
+    later = Takeover(
+        destination="rokt",
+        limit=1,
+        owner="other",
+        lease=timedelta(seconds=4),
+        now=now + timedelta(seconds=5),
+        dead=(),
+    )
+    opening = Opening(destination="rokt", deliveries=(one,), payloads={one.delivery_id: b"{}"}, now=now)
+    taken: list[list[Claimed]] = []
+    engine = create_engine(kit.store.url)
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def _stopped(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("INSERT INTO attempts"):
+            taken.append(kit.store.write_sync(claim_lapsed, later))
+
+    with engine.begin() as slow:
+        (attempt,) = open_attempts(slow, [opening])
+    engine.dispose()
+    (orphan,) = await kit.store.write(claim_lapsed, later)
+
+    kit.store.close()
+    assert taken == [[]]
+    assert (orphan.attempt, orphan.orphaned) == (attempt, True)
+
+
 async def test_the_workers_time_is_the_databases(database: str, tmp_path: Path) -> None:
-    """The database's clock is an hour ahead of this host's: what is due by it is sent, and leases end by it (C02)."""
+    """The database's clock is an hour ahead of this host's: reports are due by it, and leases end by it (C02)."""
     ahead = "SELECT pg_catalog.clock_timestamp() + interval '1 hour'"
     engine = create_engine(Store(database).url, isolation_level="AUTOCOMMIT")
     with engine.connect() as admin:
@@ -116,10 +178,8 @@ async def test_the_workers_time_is_the_databases(database: str, tmp_path: Path) 
         name = engine.url.database
         admin.execute(text(f"ALTER DATABASE {name} SET search_path = public, pg_catalog"))
     engine.dispose()
-    clock = FrozenClock()
-    kit = make_kit(tmp_path, destinations=[rokt(mode="shadow")], clock=clock)
+    kit = make_kit(tmp_path, destinations=[rokt(mode="shadow")], clock=FrozenClock())
     await kit.report(order(1))
-    clock.passes(timedelta(minutes=-50))
 
     await kit.worker.drain()
 
