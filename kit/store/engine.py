@@ -30,9 +30,6 @@ NEEDS = "schema_needs"
 #: How often whoever has the turn asks for SQLite's lock, in seconds: SQLite's own waiting grows to 100 ms.
 _PAUSE = 0.0002
 
-#: How long PostgreSQL waits for the next statement of one of our transactions before it gives it up.
-_LONGEST_IDLE = timedelta(seconds=10)
-
 
 def wal_is_safe(version: tuple[int, ...]) -> bool:
     """Return whether this SQLite is free of the WAL-reset bug (https://sqlite.org/wal.html#walresetbug)."""
@@ -69,7 +66,10 @@ def parse_url(store: str) -> URL:
 def connect(url: URL, *, lock_timeout: timedelta, read_only: bool = False) -> Engine:
     """Return an engine whose transactions are ours to begin: IMMEDIATE for the writer, query_only for a reader."""
     if url.get_backend_name() != "sqlite":
-        return _postgresql(url, lock_timeout=lock_timeout, read_only=read_only)
+        # Its driver is an extra.
+        from kit.store import postgresql
+
+        return postgresql.engine_of(url, lock_timeout=lock_timeout, read_only=read_only)
     _make_private(Path(url.database or ""))
     seconds = lock_timeout.total_seconds()
     turn = Turn(Path(f"{url.database}-turn"), patience=lock_timeout / 2)
@@ -128,26 +128,6 @@ def _lock(connection: Connection, *, within: float, read_only: bool) -> None:
                 return
     finally:
         dbapi.execute(f"PRAGMA busy_timeout={waits}")
-
-
-def _postgresql(url: URL, *, lock_timeout: timedelta, read_only: bool) -> Engine:
-    engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
-    milliseconds = int(lock_timeout.total_seconds() * 1000)
-    settings = {
-        "lock_timeout": str(milliseconds),
-        "statement_timeout": str(milliseconds),
-        # A writer that is frozen or cut off in the middle must not keep its rows from the others.
-        "idle_in_transaction_session_timeout": str(_LONGEST_IDLE // timedelta(milliseconds=1)),
-        **({"transaction_read_only": "on"} if read_only else {}),
-    }
-    local = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        # For each transaction, since a pooler in between may give the next one another connection.
-        connection.exec_driver_sql(f"SELECT {local}")
-
-    return engine
 
 
 def clock_offset(connection: Connection) -> timedelta:

@@ -152,7 +152,7 @@ class Writer:
             answers = self._transaction(group)
         except Exception as error:  # noqa: BLE001 - whatever a verb raises belongs to its own caller
             if isinstance(error, DBAPIError):
-                self._disconnect()
+                self._disconnect(broken=True)
                 if self._room.is_full(error):
                     self._make_do(group)
                     return
@@ -186,9 +186,12 @@ class Writer:
                     answers.update(zip(places, results, strict=True))
         return [answers[place] for place in range(len(group))]
 
-    def _disconnect(self) -> None:
+    def _disconnect(self, *, broken: bool = False) -> None:
+        """Give the connection back to its pool, or close it for good where it may be what is wrong."""
         if self._connection is not None:
             with forks.kept_off(), contextlib.suppress(DBAPIError):
+                if broken:
+                    self._connection.invalidate()
                 self._connection.close()
             self._connection = None
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, create_engine, event, select, text
 
 from kit import ConfigurationError, Conversion, Kit, StoreUnavailable
-from kit.store import engine as engines
+from kit.store import postgresql
 from kit.store.attempts import Opening, open_attempts
 from kit.store.outbox import Claim, Claimed, Takeover, claim, claim_lapsed
 from kit.store.overview import standings
@@ -116,7 +116,7 @@ async def test_a_writer_that_is_frozen_in_the_middle_is_given_up(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut off with rows locked, it keeps them from nobody; when it goes on, nothing of its own is committed."""
-    monkeypatch.setattr(engines, "_LONGEST_IDLE", timedelta(milliseconds=300))
+    monkeypatch.setattr(postgresql, "LONGEST_IDLE", timedelta(milliseconds=300))
     kit = make_kit(tmp_path)
     await kit.report(order(1))
 
