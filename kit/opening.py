@@ -33,8 +33,12 @@ class Opening:
         """Open unless somebody does already; the shop's executor is not ours to fill, so in one thread of our own."""
         with self._lock:
             if self._opened is None or (self._opened.done() and not self.is_done):
-                self._opened = Future()
-                threading.Thread(target=self._open_for, args=(self._opened,), name="kit-open", daemon=True).start()
+                opened = Future[None]()
+                try:
+                    threading.Thread(target=self._open_for, args=(opened,), name="kit-open", daemon=True).start()
+                except RuntimeError:  # the system gives no more threads
+                    raise StoreUnavailable("no thread could be started to open it") from None
+                self._opened = opened
             return self._opened
 
     def wait(self) -> float:

@@ -1,5 +1,6 @@
 """Touchpoints on their way to the store, with nobody waiting for them."""
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from kit import forks
+from kit.errors import StoreUnavailable
 from kit.store import Store, people
 from kit.store.people import Touch
 
@@ -38,7 +40,7 @@ class Touches:
         if self._store.is_open:
             self.post()
         else:
-            self._begin()
+            self._open()
 
     def post(self) -> None:
         """Hand all that waits to the store's writer."""
@@ -60,12 +62,17 @@ class Touches:
             self._timer.daemon = True
             self._timer.start()
 
+    def _open(self) -> None:
+        # What waits is posted when the store has been opened, by whomever.
+        with contextlib.suppress(StoreUnavailable):
+            self._begin()
+
     def _try(self) -> None:
         self._timer = None
         if self._store.is_open:
             self.post()
         else:
-            self._begin()
+            self._open()
 
     def renew(self) -> None:
         """In a forked child: the parent posts what it took."""

@@ -193,6 +193,15 @@ def fingerprint(destination: Destination) -> str:
     return hashlib.sha256(repr(steady).encode()).hexdigest()[:4]
 
 
+def repeat_is_safe(destination: Destination, sending: Sending, *, now: datetime) -> bool:
+    """Return what the destination says; where it cannot say, a person has to."""
+    try:
+        return destination.repeat_is_safe(sending, now=now)
+    except Exception as error:  # noqa: BLE001 - a destination may be the shop's own code
+        log.error("a destination cannot tell whether a repeat is safe", extra=named(destination, error=error))
+        return False
+
+
 def named(
     destination: Destination | None, one: Claimed | None = None, error: BaseException | None = None
 ) -> Mapping[str, object]:

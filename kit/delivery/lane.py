@@ -15,6 +15,7 @@ from kit.delivery.batch import (
     judged,
     prepared,
     released,
+    repeat_is_safe,
     sending_of,
     smaller,
     worst,
@@ -107,7 +108,12 @@ class Lane:
             settled = [one for one in found if isinstance(one, Settlement)]
             ready = [one for one in found if isinstance(one, Ready)]
             if settled:
-                await self._settle_unsent(settled, probe=claimed[0].probe)
+                try:
+                    await self._settle_unsent(settled, probe=claimed[0].probe)
+                except StoreUnavailable:
+                    # They are found again when their lease ends; what is ready need not wait for that.
+                    if not ready:
+                        raise
             if ready:
                 self._limit = self._next_limit(ready)
                 return list(batches(self.destination, ready))
@@ -185,7 +191,7 @@ class Lane:
 
     def _repeats_are_safe(self, batch: Sequence[Ready]) -> bool:
         now = self._clock()
-        return all(self.destination.repeat_is_safe(each.sending, now=now) for each in batch)
+        return all(repeat_is_safe(self.destination, each.sending, now=now) for each in batch)
 
     def _outlasts(self, batch: Sequence[Ready]) -> bool:
         ids = [each.claimed.delivery_id for each in batch]
@@ -231,7 +237,7 @@ class Lane:
                 judgement,
                 alone=len(batch) == 1,
                 smaller=fewer,
-                repeat_is_safe=self.destination.repeat_is_safe(ready.sending, now=now),
+                repeat_is_safe=repeat_is_safe(self.destination, ready.sending, now=now),
                 now=now,
                 dice=self._dice,
             )
@@ -329,7 +335,7 @@ class Lane:
                 judgement,
                 alone=True,
                 smaller=None,
-                repeat_is_safe=self.destination.repeat_is_safe(sending_of(one, one.payload or b""), now=now),
+                repeat_is_safe=repeat_is_safe(self.destination, sending_of(one, one.payload or b""), now=now),
                 now=now,
                 dice=self._dice,
                 crashed=True,

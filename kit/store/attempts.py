@@ -181,6 +181,11 @@ _SETTLE_ALIKE = Statement(f"{_SETTLED} id AMONG ?")
 _SETTLE_AS_SEEN = Statement(
     f"{_SETTLED} id = ? AND (SELECT revision FROM events WHERE events.id = deliveries.event) = ?"  # noqa: S608 - ours
 )
+_UNCHANGED = Statement(
+    "SELECT events.id FROM deliveries JOIN events ON events.id = deliveries.event WHERE deliveries.id AMONG ?"
+    " ORDER BY events.id",
+    locking="FOR SHARE OF events",
+)
 _LOOK_AGAIN = Statement(
     "UPDATE deliveries SET state = 'pending', lease_token = NULL, lease_until = NULL, owner = NULL"
     " WHERE lease_token = ? AND state = 'claimed' AND id = ?"
@@ -202,6 +207,9 @@ def close(connection: Connection, asked: Sequence[Closing]) -> Sequence[None]:
     settled = [(settlement, _values(settlement, one.now)) for one in asked for settlement in one.settlements]
     _settle(connection, [(each.delivery_id, values) for each, values in settled if each.revision is None])
     seen = [(each, values) for each, values in settled if each.revision is not None]
+    if seen:
+        # A report that is about to fill the gap is waited for: it would find nothing to bring back, and we the old gap.
+        _UNCHANGED.on(connection, many(connection, [each.delivery_id for each, _ in seen])).all()
     _SETTLE_AS_SEEN.on_each(connection, [(*values, each.delivery_id, each.revision) for each, values in seen])
     _LOOK_AGAIN.on_each(connection, [(each.token, each.delivery_id) for each, _ in seen])
     return [None] * len(asked)

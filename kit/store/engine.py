@@ -121,7 +121,7 @@ def _lock(connection: Connection, *, within: float, read_only: bool) -> None:
                 # BEGIN alone locks nothing for a reader.
                 connection.exec_driver_sql("SELECT 1 FROM sqlite_schema" if read_only else "BEGIN IMMEDIATE").close()
             except OperationalError as error:
-                if getattr(error.orig, "sqlite_errorname", "") != "SQLITE_BUSY" or time.monotonic() > ends:
+                if "SQLITE_BUSY" not in getattr(error.orig, "sqlite_errorname", "") or time.monotonic() > ends:
                     raise
                 time.sleep(_PAUSE)
             else:

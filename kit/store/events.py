@@ -88,7 +88,8 @@ def report(connection: Connection, reports: Sequence[Report]) -> Sequence[Report
     for places in _rounds(reports):
         gathered = _gather(connection, [reports[place] for place in places])
         inserted = _insert(connection, gathered)
-        for place, one in zip(places, gathered, strict=True):
+        # In one order for all: two processes that repeat the same orders lock their events.
+        for place, one in sorted(zip(places, gathered, strict=True), key=lambda pair: pair[1].report.event_id):
             if one.report.event_id in inserted:
                 answers[place] = Reported(event_id=one.report.event_id, new=True)
             else:

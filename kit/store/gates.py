@@ -60,14 +60,16 @@ def is_mended(gate: Any, fingerprint: str | None) -> bool:
     return fingerprint is not None and gate.state in _MENDABLE and gate.fingerprint != fingerprint
 
 
-def pass_gate(connection: Connection, gate: Any, *, until: datetime, fingerprint: str | None) -> Probe:
-    """Keep others from passing the gate while a probe is under way."""
+def pass_gate(connection: Connection, gate: Any, *, until: datetime, fingerprint: str | None) -> Probe | None:
+    """Keep others from passing the gate while a probe is under way. None where it was moved since it was read."""
     ends = milliseconds(until)
-    connection.execute(
+    passed = connection.execute(
         gates.update()
-        .where(gates.c.destination == gate.destination)
+        .where(gates.c.destination == gate.destination, gates.c.state == gate.state, gates.c.until == gate.until)
         .values(until=ends, fingerprint=fingerprint or gate.fingerprint)
     )
+    if not passed.rowcount:
+        return None
     return Probe(state=gate.state, since=moment(gate.since), until=ends)
 
 
@@ -77,7 +79,8 @@ def set_gate(
     """Close, move or open the gate. What the vendor asked for is never cut short by an answer that came beside it."""
     if gate is None and probe is None:
         return
-    known = gate_of(connection, destination)
+    # Locked, so that an operator's stop, or what another worker heard, does not come in between.
+    known = connection.execute(_BY_NAME.with_for_update(), {"b_destination": destination}).one_or_none()
     if known is not None and known.state == STOPPED:
         return
     here = gates.c.destination == destination
@@ -94,7 +97,8 @@ def set_gate(
             "reason": gate.reason,
             "fingerprint": gate.fingerprint,
         }
-        upsert(connection, gates, [row], key="destination")
+        # Where there was none to lock, another may have come meanwhile: then the longer one stands.
+        upsert(connection, gates, [row], key="destination", unless=None if known else gates.c.until > until)
     elif is_probe and judged:
         connection.execute(gates.delete().where(here))
     elif is_probe:

@@ -147,6 +147,8 @@ def _claim(connection: Connection, asked: Claim) -> list[Claimed]:
     probe = None
     if gate is not None:
         probe = pass_gate(connection, gate, until=asked.now + asked.lease, fingerprint=asked.fingerprint)
+        if probe is None:
+            return []
     return _lease(connection, asked, ids, probe=probe)
 
 

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
-from sqlalchemy import Connection, Table
+from sqlalchemy import ColumnElement, Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 from kit.model import Conversion, Identifiers, Item
@@ -115,12 +115,20 @@ def _marks(dialect: str, style: str, rows: int, columns: int) -> str:
     return ",".join(f"({','.join(marks[start : start + columns])})" for start in range(0, len(marks), columns))
 
 
-def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, key: str) -> None:
-    """Insert the rows, or overwrite the ones with the same key."""
+def upsert(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    key: str,
+    unless: ColumnElement[bool] | None = None,
+) -> None:
+    """Insert the rows, or overwrite the ones with the same key, unless this is so of what is there."""
     if rows:
         statement = insert(connection, table)
         update = {name: statement.excluded[name] for name in rows[0] if name != key}
-        statement = statement.on_conflict_do_update(index_elements=[key], set_=update)
+        where = None if unless is None else ~unless
+        statement = statement.on_conflict_do_update(index_elements=[key], set_=update, where=where)
         connection.execute(statement, in_order(rows, key))
 
 

@@ -5,15 +5,20 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, create_engine, event, select, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from kit import ConfigurationError, Conversion, Kit, StoreUnavailable
+from kit.model import DeliveryState
 from kit.store import postgresql
-from kit.store.attempts import Opening, open_attempts
+from kit.store.attempts import Closing, Opening, Settlement, close, open_attempts
+from kit.store.gates import Gate, gate_of, pass_gate, set_gate
 from kit.store.outbox import Claim, Claimed, Takeover, claim, claim_lapsed
-from kit.store.overview import standings
+from kit.store.overview import Pause, pause, resume, standings
 from kit.store.store import Store
 from kit.store.tables import deliveries
 from tests.postgres import Server
@@ -167,6 +172,73 @@ async def test_what_is_opened_is_locked_until_it_is_written(database: str, tmp_p
     kit.store.close()
     assert taken == [[]]
     assert (orphan.attempt, orphan.orphaned) == (attempt, True)
+
+
+async def test_a_gap_that_is_filled_while_it_is_skipped_is_looked_at_again(database: str, tmp_path: Path) -> None:
+    """A report that brings the e-mail commits just after a worker wrote "no identifier": neither misses the other."""
+    kit = make_kit(tmp_path, destinations=[rokt()])
+    await kit.report(Conversion(order_id="order-1"))
+    now = datetime.now(UTC)
+    asked = Claim(destination="rokt", limit=1, owner="one", lease=timedelta(minutes=1), now=now)
+    (one,) = await kit.store.write(claim, asked)
+    skipped = Settlement(
+        delivery_id=one.delivery_id,
+        token=one.token,
+        state=DeliveryState.SKIPPED,
+        reason="identifier",
+        curable=True,
+        revision=one.revision,
+    )
+    closing = Closing(destination="rokt", attempt=None, outcome="not_sent", settlements=(skipped,), now=now)
+    engine = create_async_engine(kit.store.url)
+    async with engine.begin() as filling:
+        await kit.report(Conversion(order_id="order-1", email="jane@example.com"), connection=filling)
+        settling = asyncio.create_task(kit.store.write(close, closing))
+        await asyncio.sleep(0.3)
+    await settling
+    await engine.dispose()
+
+    state = await kit.store.read(lambda connection: connection.scalar(select(deliveries.c.state)))
+    kit.store.close()
+    assert state == "pending"
+
+
+async def test_an_operators_stop_is_not_overwritten_by_what_was_under_way(database: str, tmp_path: Path) -> None:
+    """`kit pause` commits between a worker's look at the gate and its write: the stop stands."""
+    kit = make_kit(tmp_path, destinations=[rokt()])
+    await kit.report(order(1))
+    now = datetime.now(UTC)
+    stop = Pause(destination="rokt", reason="by operator", now=now)
+    throttled = Gate(state="throttled", until=now + timedelta(minutes=1), reason="HTTP 429")
+    engine = create_engine(kit.store.url)
+    with engine.begin() as worker:
+
+        @event.listens_for(worker, "before_cursor_execute")
+        def _meanwhile(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            if statement.startswith("INSERT INTO gates"):
+                kit.store.write_sync(pause, stop)
+
+        set_gate(worker, "rokt", throttled, probe=None, judged=False, now=now)
+    with engine.begin() as worker:
+        gate = gate_of(worker, "rokt")
+        await kit.store.write(resume, "rokt")
+        await kit.store.write(pause, stop)
+        passed = pass_gate(worker, throttled_row(gate), until=now + timedelta(minutes=1), fingerprint=None)
+    engine.dispose()
+
+    (standing,) = await asyncio.to_thread(standings, kit.store)
+    kit.store.close()
+    assert passed is None
+    assert standing.gate is not None
+    assert standing.gate.state == "stopped"
+    assert standing.gate.until.year == 9999
+
+
+def throttled_row(gate: Any) -> Any:
+    """Return the gate as a worker read it before the stop."""
+    return SimpleNamespace(
+        destination=gate.destination, state="throttled", since=gate.since, until=gate.since, fingerprint=None
+    )
 
 
 async def test_the_workers_time_is_the_databases(database: str, tmp_path: Path) -> None:
