@@ -85,7 +85,9 @@ def _disk(file: Path) -> Finding:
     said = f"{usage.free // 2**20:,} MiB free"
     if usage.free < 256 * 2**20:
         return Finding("disk", "bad", said, "reports are refused when it is full; make room")
-    return Finding("disk", "warning" if usage.free < usage.total // 20 else "good", said, "less than 5 % is free")
+    if usage.free < usage.total // 20:
+        return Finding("disk", "warning", said, "less than 5 % is free; make room")
+    return Finding("disk", "good", said)
 
 
 async def _destination(destination: Destination, *, ask: bool) -> AsyncIterator[Finding]:

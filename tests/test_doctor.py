@@ -57,6 +57,7 @@ async def test_a_shop_that_is_set_up_well(tmp_path: Path, sandbox: Sandbox, vend
         "good",
     )  # fmt: skip
     assert "dry run" in found["adroll"].said
+    assert not any(finding.advice for finding in found.values())
     assert [vendor.counted for vendor in (sandbox.adroll, sandbox.rokt, sandbox.rockerbox)] == [0, 0, 0]
 
 
