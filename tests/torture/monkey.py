@@ -79,7 +79,11 @@ class Crew:
         return [
             member
             for member in self.members
-            if member.frozen_at is None and member.thawed_at < settled and role in {None, member.role}
+            if member.frozen_at is None
+            and member.thawed_at < settled
+            and role in {None, member.role}
+            # A producer that has no more orders ends by itself.
+            and member.process.is_alive()
         ]
 
     def victim(self, dice: Random) -> Member | None:

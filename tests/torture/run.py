@@ -82,6 +82,8 @@ def run(plan: Plan, store: str, folder: Path, *, blows: dict[str, Blow] | None =
             _quieten(crew, oracle)
             drained = _timed(DRAIN.total_seconds(), lambda: _is_drained(store), crew)
             probed, acked = _probe(plan, store, url, oracle, crew)
+            # What of it no vendor is to see, as a delivery without an identifier, is settled at its lane's next look.
+            _timed(PROBE.total_seconds(), lambda: _is_drained(store), crew)
             exits = tuple(crew.stop(20))
             ledger: Ledger = oracle.ask("ledger")
             ledger.acked |= acked
