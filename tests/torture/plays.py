@@ -71,7 +71,8 @@ class Director:
 
     def __init__(self, vendor: str, seed: int) -> None:
         self._dice = Random(f"{seed} {vendor}")
-        self._script = [*_SCRIPT, "partial", "partial"] if vendor == "rokt" else list(_SCRIPT)
+        partial = ["partial"] * 3 if vendor == "rokt" else []
+        self._script = [*partial, *_SCRIPT, *partial]
         self._every = _EVERY[vendor]
         self._names, self._weights = zip(*_RATES[vendor].items(), strict=True)
         self._good = 1000 - sum(self._weights)
