@@ -8,9 +8,8 @@ from kit.model import DeliveryState, Verdict
 from kit.store.attempts import Settlement
 from kit.store.gates import Gate, Probe
 from kit.store.outbox import Claimed
+from kit.store.retention import HORIZON as HORIZON
 
-#: How long a delivery is tried before it is given up (faults.md 2.1).
-HORIZON = timedelta(days=14)
 #: How often a destination with a wrong set-up is asked whether it is mended.
 PROBE_EVERY = timedelta(minutes=15)
 #: The longest wait for a retry, and the longest that a vendor's own word makes a destination wait.

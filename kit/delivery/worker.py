@@ -30,6 +30,8 @@ RENEW = LEASE / 3
 #: How long what is under way may take after a stop, and how long its outcome may then take to be written.
 DRAIN = timedelta(seconds=13)
 LAST_WORDS = timedelta(seconds=2)
+#: How often it is said that the store does not answer.
+SAY_AGAIN = timedelta(minutes=1)
 #: How long the store is left alone between two batches of what it no longer needs, and when nothing is left of it.
 PRUNE_ON, PRUNE_AGAIN = timedelta(milliseconds=50), timedelta(minutes=1)
 
@@ -63,6 +65,7 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._work: dict[str, asyncio.Event] = {}
         self._room: dict[str, asyncio.Event] = {}
+        self._say_again = float("-inf")
         self._stopping = False
         self._stop = asyncio.Event()
 
@@ -206,7 +209,10 @@ class Worker:
         try:
             return await work
         except StoreUnavailable:
-            log.warning("the store does not answer; the worker tries again", extra=named(destination))
+            # Not once a second for each lane, while an outage lasts.
+            if self._steady() >= self._say_again:
+                self._say_again = self._steady() + SAY_AGAIN.total_seconds()
+                log.warning("the store does not answer; the worker tries again", extra=named(destination))
         except Exception as error:  # noqa: BLE001 - the outermost loop: nothing may end it
             log.error("the worker met something unforeseen", extra=named(destination, error=error))
         await asyncio.sleep(POLL.total_seconds())

@@ -31,7 +31,7 @@ BATCH = 500
 #: Fewer where each takes its attempts and its event's identifiers with it.
 _ENDED_BATCH = 100
 
-#: A delivery may be tried for this long; nothing that it or its order's repeat could need goes sooner.
+#: How long a delivery is tried before it is given up (faults.md 2.1); nothing that it could need goes sooner.
 HORIZON = timedelta(days=14)
 
 _HAS_ENDED = deliveries.c.state.not_in([DeliveryState.PENDING, DeliveryState.CLAIMED])

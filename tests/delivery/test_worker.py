@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kit import Conversion
+from kit import Conversion, StoreUnavailable
 from kit.delivery.lane import Lane
 from kit.destinations import AdRoll, Rockerbox, Rokt
 from kit.model import Consent, DeliveryState, Mode
@@ -26,7 +26,7 @@ from kit.store.overview import (
     standings,
     told,
 )
-from tests.delivery.world import VISITOR, world
+from tests.delivery.world import VISITOR, FrozenSteady, worker_of, world
 from tests.support import FPC, NOON, FrozenClock, eventually, make_kit, rockerbox, rokt
 
 pytestmark = pytest.mark.usefixtures("both_engines")
@@ -708,3 +708,21 @@ async def test_a_worker_lets_go_of_what_was_kept_for_long_enough(tmp_path: Path)
         it.kit.worker.stop()
         await running
         assert (await it.rows())[0].state == DeliveryState.DELIVERED
+
+
+async def test_an_outage_of_the_store_is_said_once_a_minute(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Not once a second for each lane: an operator who looks at the log after a night finds a page, not a book."""
+    async with world(tmp_path, Rockerbox, Rokt) as it:
+        steady = FrozenSteady()
+        worker = worker_of(it, steady)
+
+        async def away() -> None:
+            raise StoreUnavailable("it is away")
+
+        async def tried() -> int:
+            await asyncio.gather(*(worker._guarded(away()) for _ in range(5)))
+            return sum("does not answer" in record.message for record in caplog.records)
+
+        assert await tried() == 1
+        steady.passes(timedelta(minutes=1))
+        assert await tried() == 2

@@ -185,6 +185,11 @@ def delivers(pipe: Pipe, store: str, url: str, point: tuple[str, When, int] | in
         killed_at_send(point)
     elif point is not None:
         killed_at_commit(*point)
+    deliver_once(kit)
+
+
+def deliver_once(kit: Kit) -> None:
+    """Do what a worker does, without its pauses."""
     worker = Worker(
         store=kit.store,
         destinations=kit.destinations,

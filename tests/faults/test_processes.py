@@ -14,16 +14,13 @@ import pytest
 from sqlalchemy import Connection, insert, select, text
 
 from kit import ConfigurationError, Conversion
-from kit.delivery.worker import Worker
 from kit.destinations import Rockerbox
 from kit.destinations.base import Sending
-from kit.model import utc_now
 from kit.sandbox import Sandbox
 from kit.store.engine import NEEDS
-from kit.store.retention import Retention
 from kit.store.tables import deliveries, events, meta
 from tests.end_to_end.test_processes import until
-from tests.faults.killed import begun, delivers, ended, kit_of, report, reports, reports_at_once
+from tests.faults.killed import begun, deliver_once, delivers, ended, kit_of, report, reports, reports_at_once
 from tests.support import STORES, make_kit, rockerbox
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="tells by /proc that a worker is dead")
@@ -114,22 +111,7 @@ def delivers_what_kills(pipe: Pipe, store: str, url: str) -> None:
     vendor = made.destinations[2]
     assert isinstance(vendor, Rockerbox)
     kit = make_kit(Path(), store=store, destinations=[Deadly(advertiser=vendor.advertiser, base_url=vendor.base_url)])
-    worker = Worker(
-        store=kit.store,
-        destinations=kit.destinations,
-        may_send=kit.intake.may_keep,
-        retention=Retention(),
-        clock=utc_now,
-        dice=lambda: 0.0,
-    )
-
-    async def all_of_it() -> None:
-        await kit.ready()
-        await worker.free_lapsed()
-        await worker.drain()
-
-    asyncio.run(all_of_it())
-    kit.store.close()
+    deliver_once(kit)
 
 
 @pytest.mark.parametrize(
