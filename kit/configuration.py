@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,10 +46,25 @@ def checked_destinations(destinations: Sequence[Destination]) -> tuple[Destinati
             raise ConfigurationError("destinations", "holds what is no destination; pass AdRoll(...), not AdRoll")
         if destination.mode not in set(Mode):
             raise ConfigurationError(f"{destination.name}.mode", 'is neither "live" nor "shadow"')
+        _check_policy(destination)
     for name, times in Counter(destination.name for destination in destinations).items():
         if times > 1:
             raise ConfigurationError("destinations", f"{times} are named {name!r}; give each a name of its own")
     return tuple(destinations)
+
+
+def _check_policy(destination: Destination) -> None:
+    name = destination.name
+    if destination.consent not in {"shop", "opt_in"}:
+        raise ConfigurationError(f"{name}.consent", 'is neither "shop" nor "opt_in"')
+    if isinstance(destination.takes, str):
+        raise ConfigurationError(f"{name}.takes", 'is a text; pass a set such as {"purchase"}')
+    if destination.max_in_flight < 1:
+        raise ConfigurationError(f"{name}.max_in_flight", "is less than 1")
+    if destination.requests_per_second is not None and not destination.requests_per_second > 0:
+        raise ConfigurationError(f"{name}.requests_per_second", "is not above 0; None sets no limit")
+    if destination.horizon <= timedelta(0) or destination.longest_wait <= timedelta(0):
+        raise ConfigurationError(f"{name}.horizon", "and longest_wait are longer than nothing")
 
 
 def watched_params(destinations: Sequence[Destination], further: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -5,7 +5,7 @@ import unicodedata
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, NewType, Self
@@ -28,6 +28,9 @@ VisitorId = NewType("VisitorId", str)
 
 Clock = Callable[[], datetime]
 """Returns the time now, aware, in UTC."""
+
+#: How long a delivery is tried before it is given up, unless its destination says otherwise (faults.md 2.1).
+HORIZON = timedelta(days=14)
 
 _EVENT_NAMESPACE = uuid.UUID("5e2a4a0e-6a4f-5d0c-9d55-0b1f6f2f1c53")
 
@@ -188,19 +191,48 @@ class Item(BaseModel):
     group: Annotated[str | None, _text("items.group", 256)] = None
 
 
+class Device(BaseModel):
+    """The device of an event from an app. `id` is IDFA or GAID, opaque; `os` is such as iOS or Android."""
+
+    model_config = _STRICT
+
+    id: Annotated[str | None, _text("device.id", 128), Field(repr=False)] = None
+    os: Annotated[str | None, _text("device.os", 64)] = None
+    type: Annotated[str | None, _text("device.type", 64)] = None
+    app: Annotated[str | None, _text("device.app", 256)] = None
+    app_version: Annotated[str | None, _text("device.app_version", 64)] = None
+
+
+class Address(BaseModel):
+    """A postal address. `country` is ISO 3166 alpha-2; `zip` is sent as each vendor wants it."""
+
+    model_config = _STRICT
+
+    line1: Annotated[str | None, _text("address.line1", 256), Field(repr=False)] = None
+    line2: Annotated[str | None, _text("address.line2", 256), Field(repr=False)] = None
+    city: Annotated[str | None, _text("address.city", 128), Field(repr=False)] = None
+    state: Annotated[str | None, _text("address.state", 64), Field(repr=False)] = None
+    zip: Annotated[str | None, _text("address.zip", 32), Field(repr=False)] = None
+    country: Annotated[str | None, _text("address.country", 2)] = None
+
+
 class Conversion(BaseModel):
     """What the shop reports: an order, or another goal.
 
     `name`        the kit's own name: purchase, refund, add_to_cart, product_search, page_view, home_view, signup_plan,
-                  signup_trial, form_fill, demo_request, contact_sales, gated_content, live_chat, high_value_page, or
-                  a name of your own that a destination maps.
+                  signup_trial, form_fill, demo_request, contact_sales, gated_content, live_chat, high_value_page,
+                  marketing_event (Rockerbox only), or a name of your own that a destination maps.
     `order_id`    1–128 characters, kept as it is after NFC and strip: `007` is not `7`.
     `event_id`    the key of deduplication, at most 36 characters; made from (name, order_id) when left out. A second
                   refund or a renewal of the same order passes its own. Without an order it is random.
     `value`       Decimal, int or plain decimal string in the major unit; floats are refused. Needs `currency`.
     `time`        when it happened, aware; now when left out.
+    `source`      where an order without a browser was taken: in_store, phone, salesforce, or a word of your own.
+    `order_type`  such as subscription_start, for vendors that tell a subscription from an order.
+    `device`      of an event from an app; with its `app` it stands for the page's URL.
     `test`        True never leaves shadow: it is checked, built and recorded, and sent nowhere.
     `extra`       further fields for vendors that take them (Rokt objectData, Rockerbox JSON), as strings.
+    `metadata`    what is not critical, for vendors that keep it apart (Rokt metaData), as strings.
 
     Raises pydantic.ValidationError (a ValueError) that names the field and does not repeat its value.
     """
@@ -219,16 +251,28 @@ class Conversion(BaseModel):
     customer_id: Annotated[str | None, _text("customer_id", 128)] = None
     first_name: Annotated[str | None, _text("first_name", 128), Field(repr=False)] = None
     last_name: Annotated[str | None, _text("last_name", 128), Field(repr=False)] = None
+    title: Annotated[str | None, _text("title", 32), Field(repr=False)] = None
+    gender: Annotated[str | None, _text("gender", 16), Field(repr=False)] = None
+    birth_date: Annotated[date | None, Field(repr=False)] = None
+    language: Annotated[str | None, _text("language", 16)] = None
+    address: Annotated[Address | None, Field(repr=False)] = None
+    billing_address: Annotated[Address | None, Field(repr=False)] = None
+    customer_type: Annotated[str | None, _text("customer_type", 32)] = None
+    device: Device | None = None
     items: Annotated[tuple[Item, ...], Field(max_length=1000)] = ()
     keywords: Annotated[str | None, _text("keywords", 512)] = None
     conversion_type: Annotated[str | None, _text("conversion_type", 128)] = None
     payment_type: Annotated[str | None, _text("payment_type", 64)] = None
     coupon: Annotated[str | None, _text("coupon", 128)] = None
+    shipping_type: Annotated[str | None, _text("shipping_type", 64)] = None
+    source: Annotated[str | None, _text("source", 64)] = None
+    order_type: Annotated[str | None, _text("order_type", 64)] = None
     margin: Annotated[Decimal | None, _amount("margin")] = None
     url: Annotated[str | None, _text("url", 2048)] = None
     time: Annotated[AwareDatetime | None, BeforeValidator(_aware), AfterValidator(_in_utc)] = None
     test: bool = False
     extra: Annotated[Mapping[str, str], Field(max_length=50)] = {}
+    metadata: Annotated[Mapping[str, str], Field(max_length=50)] = {}
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -238,9 +282,10 @@ class Conversion(BaseModel):
             raise InvalidInput("value", 'is negative; only name="refund" takes a negative value')
         if self.name in {"purchase", "refund"} and self.order_id is None and not self.event_id:
             raise InvalidInput("order_id", f"is missing; a {self.name} needs it to be told from its repeat")
-        for key, text in self.extra.items():
-            clean_text("extra", key, longest=256)
-            clean_text(f"extra.{key}" if key.isidentifier() else "extra", text, longest=65_536)
+        for name in ("extra", "metadata"):
+            for key, text in getattr(self, name).items():
+                clean_text(name, key, longest=256)
+                clean_text(f"{name}.{key}" if key.isidentifier() else name, text, longest=65_536)
         return self
 
     @property

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import httpx
 
 from kit.consent import told_of
 from kit.delivery.lease import Lease
-from kit.delivery.retry import SUSPECT, expired
+from kit.delivery.retry import POISON, SUSPECT, expired
 from kit.destinations.base import Answer, Destination, Judgement, Sending, masked
 from kit.destinations.wire import Exchange
 from kit.model import Consent, DeliveryState, Dispatch, Mode, Verdict
@@ -48,14 +49,18 @@ def prepared(
     """Return the delivery ready to be sent, or why it is not sent."""
     if not may_send(one.consent):
         return _unsent(one, "consent", told_of(one.consent), curable=True)
-    if expired(one, now=now):
+    if destination.consent == "opt_in" and not _was_asked(one.consent):
+        return _unsent(one, "consent", "this destination needs somebody's yes", curable=True)
+    if expired(one, now=now, horizon=destination.horizon):
         return _dead(one, "expired", "older than the retry horizon")
     dispatch = Dispatch(event_id=one.event_id, at=one.at, conversion=one.conversion, identifiers=one.identifiers)
     try:
+        if not _takes(destination, dispatch):
+            return _unsent(one, "policy", "takes= leaves this event out")
         skip = destination.check(dispatch, now=now)
         if skip is not None:
             return _unsent(one, skip.code, skip.detail, curable=skip.curable)
-        frozen = one.payload if one.attempt is not None else None
+        frozen = one.payload if one.attempt is not None or not destination.reports else None
         sending = sending_of(one, frozen or _encoded(destination.payload(dispatch, now=now)))
         shadow = destination.mode == Mode.SHADOW or one.conversion.test
         if shadow:
@@ -69,16 +74,40 @@ def prepared(
 
 
 def batches(destination: Destination, ready: Iterable[Ready]) -> Iterable[list[Ready]]:
-    """Group deliveries of one limit, in their order, no batch larger than its limit."""
+    """Group deliveries of one limit, in their order, no batch larger than its limit nor than a request may be."""
     filling: dict[int, list[Ready]] = {}
     for one in ready:
         own = 1 if one.claimed.crashes >= SUSPECT else one.claimed.batch_limit or LARGEST
         limit = min(destination.batch_limit(one.sending), own)
         batch = filling.setdefault(limit, [])
+        if batch and _length([*batch, one]) > (destination.largest_request or sys.maxsize):
+            yield batch
+            batch = filling[limit] = []
         batch.append(one)
         if len(batch) >= limit:
             yield filling.pop(limit)
     yield from filling.values()
+
+
+#: What a request may hold besides the bodies of its deliveries, in bytes.
+_AROUND = 1024
+
+
+def _length(batch: Sequence[Ready]) -> int:
+    return _AROUND + sum(len(each.sending.payload) + 1 for each in batch)
+
+
+def _was_asked(consent: Consent) -> bool:
+    """Return whether somebody said yes, where the shop's rule alone would do too."""
+    return consent.granted is True and consent.signal != "opt_out"
+
+
+def _takes(destination: Destination, dispatch: Dispatch) -> bool:
+    if destination.takes is None:
+        return True
+    if callable(destination.takes):
+        return bool(destination.takes(dispatch))
+    return dispatch.conversion.name in destination.takes
 
 
 def built(destination: Destination, batch: Sequence[Ready]) -> httpx.Request | list[Settlement]:
@@ -100,6 +129,8 @@ def sending_of(one: Claimed, payload: bytes) -> Sending:
         at=one.at,
         monetary=one.conversion.monetary,
         attempts=one.attempts,
+        refused=one.refused,
+        in_doubt=one.in_doubt,
         payload=payload,
     )
 
@@ -107,6 +138,15 @@ def sending_of(one: Claimed, payload: bytes) -> Sending:
 def released(one: Claimed) -> Settlement:
     """Return the delivery's way back, as if it had never been claimed."""
     return Settlement(delivery_id=one.delivery_id, token=one.token, state=DeliveryState.PENDING)
+
+
+def outlived(one: Claimed) -> Settlement:
+    """Return the way back of a delivery whose worker ended before it was sent. Five in a row: building it kills."""
+    if not one.abandoned:
+        return released(one)
+    if one.lost + 1 >= POISON:
+        return _dead(one, "poison", f"{POISON} workers ended while they prepared it")
+    return dataclasses.replace(released(one), lost=True)
 
 
 def _encoded(payload: object) -> bytes:
@@ -187,10 +227,15 @@ def worst(judgements: Sequence[Judgement]) -> Judgement:
 
 def fingerprint(destination: Destination) -> str:
     """Return four characters that change with the destination's set-up: too few to try a guessed token against."""
-    said = [(field.name, getattr(destination, field.name)) for field in dataclasses.fields(destination)]
-    # A set of texts has another order in each process.
-    steady = [(name, sorted(value) if isinstance(value, (set, frozenset)) else value) for name, value in said]
-    return hashlib.sha256(repr(steady).encode()).hexdigest()[:4]
+    said = [(field.name, _steady(getattr(destination, field.name))) for field in dataclasses.fields(destination)]
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:4]
+
+
+def _steady(value: object) -> object:
+    """Return a value whose repr is the same in each process: a set has another order, a function another address."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    return getattr(value, "__qualname__", type(value).__qualname__) if callable(value) else value
 
 
 def repeat_is_safe(destination: Destination, sending: Sending, *, now: datetime) -> bool:

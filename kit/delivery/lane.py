@@ -1,11 +1,16 @@
 """A lane: one destination's deliveries, from the claim to what became of them."""
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from weakref import WeakSet
 
+import httpx
+
+from kit.delivery.answers import Answers
 from kit.delivery.batch import (
     LARGEST,
     Ready,
@@ -13,6 +18,7 @@ from kit.delivery.batch import (
     built,
     fingerprint,
     judged,
+    outlived,
     prepared,
     released,
     repeat_is_safe,
@@ -20,18 +26,32 @@ from kit.delivery.batch import (
     smaller,
     worst,
 )
+from kit.delivery.credential import Credential, Kept
 from kit.delivery.lease import DEADLINE, LEASE, Lease, Steady, steady_now
 from kit.delivery.owner import is_dead
-from kit.delivery.pace import JUDGED, Pace, Slots, Turn, turns
-from kit.delivery.retry import LONGEST, LONGEST_THROTTLE, PROBE_EVERY, SUSPECT, Dice, gate_after, settle
+from kit.delivery.pace import JUDGED, Pace, Slots, Spacing, Turn, turns
+from kit.delivery.retry import LONGEST_THROTTLE, PROBE_EVERY, SUSPECT, Dice, gate_after, settle
 from kit.destinations.base import Destination, Judgement
 from kit.destinations.wire import Exchange, LeaseLost, Wire
 from kit.errors import StoreUnavailable
 from kit.model import Clock, Consent, Mode, Verdict
 from kit.store import Store
+from kit.store.answers import keep_answers
 from kit.store.attempts import Closing, Opening, Settlement, close, open_attempts
 from kit.store.gates import Gate, Probe
-from kit.store.outbox import Bounds, Claim, Claimed, Renewal, Takeover, claim, claim_lapsed, owners, pull_back, renew
+from kit.store.outbox import (
+    Bounds,
+    Claim,
+    Claimed,
+    Renewal,
+    Takeover,
+    absolve,
+    claim,
+    claim_lapsed,
+    owners,
+    pull_back,
+    renew,
+)
 
 _STORE_AGAIN = timedelta(seconds=1)
 #: How many requests are claimed for each that may be under way, where each carries one delivery.
@@ -43,7 +63,8 @@ _IN_DOUBT = 4
 class Lane:
     """One destination's deliveries in one worker.
 
-    `clock`, `steady` and `dice` are arguments, so that tests hold them; `pace` outlives the lane where one is given.
+    `clock`, `steady` and `dice` are arguments, so that tests hold them; `pace` and `credential` outlive the lane where
+    they are given.
     """
 
     def __init__(
@@ -57,6 +78,7 @@ class Lane:
         owner: str,
         steady: Steady = steady_now,
         pace: Pace | None = None,
+        credential: Credential | None = None,
     ) -> None:
         self.destination = destination
         self._store = store
@@ -66,6 +88,10 @@ class Lane:
         self._dice = dice
         self._owner = owner
         self._pace = pace or Pace()
+        self._credential = credential or Credential()
+        self._asking = asyncio.Lock()
+        self._spacing = Spacing(destination.requests_per_second)
+        self._answers = Answers(destination)
         self._wire = Wire(max_connections=destination.max_in_flight, deadline=DEADLINE)
         self._slots = Slots(destination.max_in_flight)
         self._in_doubt = turns(_IN_DOUBT)
@@ -89,7 +115,9 @@ class Lane:
             await asyncio.gather(*(self._hand_back(batch) for batch in waiting.values()))
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Write what is left to write of the answers' shapes, and close the connections."""
+        with contextlib.suppress(StoreUnavailable):
+            await self._keep_answers()
         await self._wire.aclose()
 
     # ------------------------------------------------------------ claim
@@ -104,9 +132,9 @@ class Lane:
             self._begins = False
             lease = Lease(claimed[0].token, {one.delivery_id for one in claimed}, now + LEASE, _lapses(steady))
             self._leases.add(lease)
-            found = [prepared(self.destination, one, lease, may_send=self._may_send, now=now) for one in claimed]
-            settled = [one for one in found if isinstance(one, Settlement)]
-            ready = [one for one in found if isinstance(one, Ready)]
+            looked_at = [prepared(self.destination, one, lease, may_send=self._may_send, now=now) for one in claimed]
+            settled = [one for one in looked_at if isinstance(one, Settlement)]
+            ready = [one for one in looked_at if isinstance(one, Ready)]
             if settled:
                 try:
                     await self._settle_unsent(settled, probe=claimed[0].probe)
@@ -116,7 +144,16 @@ class Lane:
                         raise
             if ready:
                 self._limit = self._next_limit(ready)
-                return list(batches(self.destination, ready))
+                found = list(batches(self.destination, ready))
+                await self._absolve(found)
+                return found
+
+    async def _absolve(self, batches: Sequence[Sequence[Ready]]) -> None:
+        """Where workers ended over a delivery before they sent it: say that building it is not what killed them."""
+        suspects = [batch for batch in batches if any(each.claimed.lost >= SUSPECT for each in batch)]
+        for batch in suspects:
+            built(self.destination, batch)
+            await self._store.write(absolve, [each.claimed.delivery_id for each in batch])
 
     def _next_limit(self, ready: Iterable[Ready]) -> int:
         """Return how many to claim next: of what goes one by one no more than soon, other workers have time too."""
@@ -135,20 +172,23 @@ class Lane:
             fingerprint=self._fingerprint if self._begins else None,
         )
 
-    async def _settle_unsent(self, settlements: Iterable[Settlement], *, probe: Probe | None) -> None:
+    async def _settle_unsent(
+        self, settlements: Iterable[Settlement], *, probe: Probe | None, gate: Gate | None = None
+    ) -> None:
         closing = Closing(
             destination=self.destination.name,
             attempt=None,
             outcome=Verdict.NOT_SENT,
             settlements=tuple(settlements),
+            gate=gate,
             probe=probe,
             now=self._clock(),
         )
         await self._store.write(close, closing)
 
-    async def _hand_back(self, batch: Sequence[Ready]) -> None:
+    async def _hand_back(self, batch: Sequence[Ready], gate: Gate | None = None) -> None:
         """Make claimed deliveries free again, as if they had never been claimed."""
-        await self._settle_unsent((released(each.claimed) for each in batch), probe=batch[0].claimed.probe)
+        await self._settle_unsent((released(each.claimed) for each in batch), probe=batch[0].claimed.probe, gate=gate)
 
     # ------------------------------------------------------------ send
 
@@ -175,6 +215,7 @@ class Lane:
         suspect = any(each.claimed.crashes >= SUSPECT for each in batch)
         async with self._slots.one(alone=lambda: suspect or not self._pace.proven):
             await self._writes.wait()
+            await self._spacing.wait()
             if self._waiting.pop(id(batch), None) is None:
                 return None  # handed back by `stop`
             if batch[0].lease.gated or not self._outlasts(batch):
@@ -203,6 +244,13 @@ class Lane:
         if isinstance(request, list):
             await self._settle_unsent(request, probe=batch[0].claimed.probe)
             return None
+        kept = await self._signed(request)
+        if isinstance(kept, Judgement):
+            # Nothing was sent of them; the destination waits, or each would ask for a token anew.
+            gate = gate_after(kept, now=self._clock(), dice=self._dice, probe=batch[0].claimed.probe, failing=True)
+            self._gated(gate)
+            await self._hand_back(batch, self._marked(gate))
+            return None
         opening = Opening(
             destination=self.destination.name,
             deliveries=tuple(each.claimed for each in batch),
@@ -220,16 +268,49 @@ class Lane:
             await self._hand_back(batch)
             return None
         exchange = await self._wire.send(request, lease=lambda: self._outlasts(batch))
-        closing = self._closing(attempt, batch, exchange)
-        if closing.gate is not None:
+        if exchange.answer is not None:
+            self._answers.saw(exchange.answer, now=self._clock())
+        closing = self._closing(attempt, batch, exchange, run_out=self._has_run_out(kept, exchange))
+        self._gated(closing.gate)
+        return closing
+
+    def _gated(self, gate: Gate | None) -> None:
+        if gate is not None:
             self._pace.gated()
             for lease in self._leases:
                 lease.gated = True
-        return closing
 
-    def _closing(self, attempt: int, batch: Sequence[Ready], exchange: Exchange) -> Closing:
+    async def _signed(self, request: httpx.Request) -> Kept | Judgement | None:
+        """Put the token into the request where this destination has one; a failure to get it is a judgement."""
+        authentication = self.destination.authentication
+        if authentication is None:
+            return None
+        kept = await self._credential.get(
+            authentication,
+            lambda asked: self._wire.send(asked, lease=lambda: True),
+            lock=self._asking,
+            steady=self._steady,
+            now=self._clock(),
+        )
+        if isinstance(kept, Kept):
+            authentication.sign(request, kept.token)
+        return kept
+
+    def _has_run_out(self, kept: Kept | None, exchange: Exchange) -> bool:
+        """Return whether a token that was good is refused: it ran out early, and the next try asks for another."""
+        if kept is None or exchange.answer is None:
+            return False
+        if exchange.answer.status != HTTPStatus.UNAUTHORIZED:
+            kept.good = kept.good or exchange.answer.status != HTTPStatus.FORBIDDEN
+            return False
+        self._credential.drop(kept)
+        return kept.good
+
+    def _closing(self, attempt: int, batch: Sequence[Ready], exchange: Exchange, *, run_out: bool) -> Closing:
         now = self._clock()
         judgements = judged(self.destination, [each.sending for each in batch], exchange, now=now)
+        if run_out:
+            judgements = [Judgement(verdict=Verdict.NOT_SENT, detail="its token had run out")] * len(batch)
         fewer = smaller(self.destination, len(batch), exchange.answer)
         settlements = [
             settle(
@@ -240,12 +321,15 @@ class Lane:
                 repeat_is_safe=repeat_is_safe(self.destination, ready.sending, now=now),
                 now=now,
                 dice=self._dice,
+                horizon=self.destination.horizon,
+                longest=self.destination.longest_wait,
             )
             for ready, judgement in zip(batch, judgements, strict=True)
         ]
         probe, gravest = batch[0].claimed.probe, worst(judgements)
-        # A lease that was lost says nothing about the vendor.
-        gate = None if exchange.error == LeaseLost.__name__ else self._gate(judgements, probe, now=now)
+        # A lease that was lost says nothing about the vendor, nor does a token that had its day.
+        quiet = run_out or exchange.error == LeaseLost.__name__
+        gate = None if quiet else self._gate(judgements, probe, now=now)
         return Closing(
             destination=self.destination.name,
             attempt=attempt,
@@ -263,7 +347,9 @@ class Lane:
         gravest = worst(judgements)
         looked_at = next((each.verdict for each in judgements if each.verdict in JUDGED), None)
         failing = self._pace.saw(looked_at or gravest.verdict) or (probe is not None and looked_at is None)
-        gate = gate_after(gravest, now=now, dice=self._dice, probe=probe, failing=failing)
+        return self._marked(gate_after(gravest, now=now, dice=self._dice, probe=probe, failing=failing))
+
+    def _marked(self, gate: Gate | None) -> Gate | None:
         return dataclasses.replace(gate, fingerprint=self._fingerprint) if gate is not None else None
 
     async def _close(self, closing: Closing, lease: Lease) -> None:
@@ -297,11 +383,16 @@ class Lane:
             lease.renewed(deliveries, until=now + LEASE, steady_until=_lapses(steady))
         return True
 
+    async def _keep_answers(self) -> None:
+        if seen := self._answers.taken():
+            await self._store.write(keep_answers, seen)
+
     async def sweep(self) -> None:
-        """Mend what a stepped clock or a dead worker left behind."""
+        """Mend what a stepped clock or a dead worker left behind, and write down how the vendor answered."""
+        await self._keep_answers()
         bounds = Bounds(
             destination=self.destination.name,
-            retry=LONGEST,
+            retry=self.destination.longest_wait,
             lease=LEASE,
             gate=PROBE_EVERY,
             throttle=LONGEST_THROTTLE,
@@ -328,7 +419,7 @@ class Lane:
         now = self._clock()
         judgement = Judgement(verdict=Verdict.UNKNOWN, detail="its worker ended while it was under way")
         settlements = [
-            released(one)
+            outlived(one)
             if attempt is None
             else settle(
                 one,
@@ -338,6 +429,8 @@ class Lane:
                 repeat_is_safe=repeat_is_safe(self.destination, sending_of(one, one.payload or b""), now=now),
                 now=now,
                 dice=self._dice,
+                horizon=self.destination.horizon,
+                longest=self.destination.longest_wait,
                 crashed=True,
             )
             for one in found

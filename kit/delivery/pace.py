@@ -1,6 +1,7 @@
 """How fast a lane goes: one request at a time until the vendor judged one, then side by side; a rest when many fail."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -59,6 +60,22 @@ class Slots:
         finally:
             for _ in range(held):
                 self._free.release()
+
+
+class Spacing:
+    """Keeps requests so far apart that no more begin in a second than a destination allows; None: as they come."""
+
+    def __init__(self, per_second: float | None) -> None:
+        self._apart = 1 / per_second if per_second else 0.0
+        self._next = 0.0
+
+    async def wait(self) -> None:
+        """Return when the next request may begin, in the order of the calls."""
+        if self._apart:
+            now = time.monotonic()
+            begins, self._next = self._next, max(now, self._next) + self._apart
+            if begins > now:
+                await asyncio.sleep(begins - now)
 
 
 @dataclass(slots=True)

@@ -4,19 +4,19 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from kit.destinations.base import LONGEST_WAIT, Judgement
-from kit.model import DeliveryState, Verdict
+from kit.model import HORIZON, DeliveryState, Verdict
 from kit.store.attempts import Settlement
 from kit.store.gates import Gate, Probe
+from kit.store.outbox import SUSPECT as SUSPECT
 from kit.store.outbox import Claimed
-from kit.store.retention import HORIZON as HORIZON
 
 #: How often a destination with a wrong set-up is asked whether it is mended.
 PROBE_EVERY = timedelta(minutes=15)
 #: The longest wait for a retry, and the longest that a vendor's own word makes a destination wait.
 LONGEST = timedelta(hours=1)
 LONGEST_THROTTLE = LONGEST_WAIT * 1.1
-#: After so many crashes with it under way a delivery is sent alone; after so many it is given up.
-SUSPECT, POISON = 3, 5
+#: After so many crashes over it a delivery is given up; from SUSPECT on it goes alone.
+POISON = 5
 
 _FIRST = timedelta(seconds=2)
 _UNREACHABLE = timedelta(seconds=5)
@@ -27,16 +27,18 @@ Dice = Callable[[], float]
 
 #: These cost a delivery nothing: the vendor never judged it.
 _UNCOUNTED = {Verdict.NOT_SENT, Verdict.THROTTLE, Verdict.SETUP}
+#: The vendor answered, and did not take it: its idempotency key may be used up.
+_REFUSED = {Verdict.TRANSIENT, Verdict.THROTTLE, Verdict.SETUP, Verdict.OVERSIZE, Verdict.INVALID}
 
 
-def backoff(attempts: int, *, dice: Dice) -> timedelta:
-    """Return how long to wait after so many attempts: full jitter over 2 s doubled each time, at most an hour."""
-    longest: timedelta = min(_FIRST * 2 ** min(attempts, 20), LONGEST)
-    return longest * dice()
+def backoff(attempts: int, *, dice: Dice, longest: timedelta = LONGEST) -> timedelta:
+    """Return how long to wait after so many attempts: full jitter over 2 s doubled each time, up to `longest`."""
+    most: timedelta = min(_FIRST * 2 ** min(attempts, 20), longest)
+    return most * dice()
 
 
-def expired(claimed: Claimed, *, now: datetime) -> bool:
-    return now - claimed.created_at > HORIZON
+def expired(claimed: Claimed, *, now: datetime, horizon: timedelta = HORIZON) -> bool:
+    return now - claimed.created_at > horizon
 
 
 def settle(
@@ -48,6 +50,8 @@ def settle(
     repeat_is_safe: bool,
     now: datetime,
     dice: Dice,
+    horizon: timedelta = HORIZON,
+    longest: timedelta = LONGEST,
     crashed: bool = False,
 ) -> Settlement:
     """Return where the delivery goes.
@@ -55,7 +59,11 @@ def settle(
     `alone`: the request carried only it; `smaller`: the size of the next batch; `crashed`: the worker died over it.
     """
     state, reason, due = DeliveryState.PENDING, None, now
+    if judgement.again_alone and not alone:
+        smaller = 1
     match judgement.verdict:
+        case Verdict.OK if judgement.follow is not None:
+            due = now + (judgement.wait or longest)
         case Verdict.OK:
             state = DeliveryState.DELIVERED
         case Verdict.INVALID | Verdict.OVERSIZE:
@@ -67,10 +75,10 @@ def settle(
         case Verdict.UNKNOWN if crashed and claimed.crashes + 1 >= POISON:
             state, reason = DeliveryState.DEAD, "poison"
         case Verdict.UNKNOWN | Verdict.TRANSIENT:
-            due = now + backoff(claimed.attempts, dice=dice)
+            due = now + backoff(claimed.attempts, dice=dice, longest=longest)
         case Verdict.THROTTLE | Verdict.SETUP | Verdict.NOT_SENT:
             pass  # the gate holds it
-    if state is DeliveryState.PENDING and expired(claimed, now=now):
+    if state is DeliveryState.PENDING and expired(claimed, now=now, horizon=horizon):
         state, reason = DeliveryState.DEAD, "expired"
     return Settlement(
         delivery_id=claimed.delivery_id,
@@ -80,8 +88,11 @@ def settle(
         detail=judgement.detail or None,
         due_at=due if state is DeliveryState.PENDING else None,
         outcome=judgement.verdict,
+        payload=judgement.follow,
         batch_limit=smaller if judgement.verdict in {Verdict.INVALID, Verdict.OVERSIZE} else None,
-        uncounted=judgement.verdict in _UNCOUNTED,
+        uncounted=judgement.verdict in _UNCOUNTED or judgement.follow is not None,
+        refused=judgement.verdict in _REFUSED,
+        in_doubt=True if judgement.verdict is Verdict.UNKNOWN else False if judgement.verdict in _REFUSED else None,
         crashed=crashed,
     )
 

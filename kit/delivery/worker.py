@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from kit.delivery.batch import named
+from kit.delivery.credential import Credential
 from kit.delivery.lane import Lane
 from kit.delivery.lease import LEASE, Steady, steady_now
 from kit.delivery.owner import this_process
@@ -62,6 +63,7 @@ class Worker:
         self._dice = dice
         self._drain = drain
         self._paces = {destination.name: Pace() for destination in destinations}
+        self._credentials = {destination.name: Credential() for destination in destinations}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._work: dict[str, asyncio.Event] = {}
         self._room: dict[str, asyncio.Event] = {}
@@ -130,6 +132,7 @@ class Worker:
             dice=self._dice,
             owner=this_process(),
             pace=self._paces[destination.name],
+            credential=self._credentials[destination.name],
         )
         try:
             yield lane

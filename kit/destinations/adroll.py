@@ -202,7 +202,9 @@ class AdRoll(Destination):
             return replace(judgement, detail=f"{judgement.detail}, body_unverified")
         if errors := body.get("errors"):
             said = masked(json.dumps(errors, ensure_ascii=False), secrets=(self.token,))
-            return Judgement(verdict=Verdict.INVALID, detail=f"{judgement.detail} with errors: {said}")
+            return Judgement(
+                verdict=Verdict.INVALID, detail=f"{judgement.detail} with errors: {said}", again_alone=True
+            )
         return judgement
 
     def _event_name(self, conversion: Conversion) -> str | None:

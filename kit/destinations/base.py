@@ -4,7 +4,7 @@ import ipaddress
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -15,7 +15,7 @@ import httpx
 
 from kit import identity
 from kit.errors import ConfigurationError
-from kit.model import Conversion, Dispatch, Mode, Verdict
+from kit.model import HORIZON, Conversion, Dispatch, Mode, Verdict
 from kit.settings import default_mode
 
 Json = str | int | float | bool | None | Mapping[str, "Json"] | Sequence["Json"]
@@ -42,7 +42,11 @@ class Skip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sending:
-    """One delivery on its way. `payload` is its event's JSON, frozen with the first attempt."""
+    """One delivery on its way. `payload` is its event's JSON, frozen with the first attempt.
+
+    `refused` counts the attempts that the vendor answered without taking it; `in_doubt` says that the latest one ended
+    without an answer. Together they tell an idempotency key's history (faults.md 2.2).
+    """
 
     delivery_id: int
     event_id: str
@@ -51,6 +55,8 @@ class Sending:
     at: datetime
     monetary: bool
     attempts: int
+    refused: int = 0
+    in_doubt: bool = False
     payload: bytes = field(repr=False)
 
 
@@ -78,29 +84,79 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What an answer means for one delivery. `detail` is masked and short, for the operator."""
+    """What an answer means for one delivery. `detail` is masked and short, for the operator.
+
+    `again_alone`  what the vendor refused in company is sent once more by itself before it is given up.
+    `follow`       the vendor took it and is not through: this body is sent after `wait`, and nothing is counted.
+    """
 
     verdict: Verdict
     detail: str = ""
     wait: timedelta | None = None
+    again_alone: bool = False
+    follow: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A credential that a vendor gave for a while."""
+
+    value: str = field(repr=False)
+    lifetime: timedelta
+
+
+class Authentication(ABC):
+    """How a destination whose credential is asked for, and runs out, gets one. No I/O: the worker asks and keeps it."""
+
+    @abstractmethod
+    def ask(self) -> httpx.Request:
+        """Return the request for a token."""
+
+    @abstractmethod
+    def read(self, answer: Answer, *, now: datetime) -> Token | Judgement:
+        """Return the token in a complete answer, or what the answer means."""
+
+    @abstractmethod
+    def sign(self, request: httpx.Request, token: Token) -> None:
+        """Put the token into a request of the destination's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination(ABC):
     """An ad API that takes conversions. A shop's own subclass is as good as ours.
 
-    `mode`    live sends; shadow checks, builds and records, sends nothing and needs no token. Left out: `KIT_MODE`.
+    `mode`           live sends; shadow checks, builds and records, sends nothing and needs no token. Left out:
+                     `KIT_MODE`.
+    `consent`        "shop" sends what the shop's rule allows; "opt_in" only what somebody said yes to, also in a shop
+                     that is opt_out.
+    `takes`          event names, or a function of the Dispatch; what it leaves out is skipped(policy). None takes all.
+    `max_in_flight`  how many requests one worker keeps under way; `requests_per_second` how many it begins, None
+                     without end.
+    `horizon`        how long a delivery is tried; `longest_wait` the longest pause between two tries.
     """
 
     #: Whose click id this destination wants, the glossary's `ClickId.vendor`.
     vendor: ClassVar[str]
     #: Query parameters that carry that click id, the preferred one first.
     click_params: ClassVar[tuple[str, ...]] = ()
+    #: Whether what a shop reports goes here. False for one that takes jobs of its own, whose bodies come ready.
+    reports: ClassVar[bool] = True
+    #: The longest body that the vendor takes, in bytes; None where none is known.
+    largest_request: ClassVar[int | None] = None
 
     name: str
     mode: Mode | Literal["live", "shadow"] = field(default_factory=default_mode)
-    #: How many requests one worker keeps under way.
+    consent: Literal["shop", "opt_in"] = "shop"
+    takes: Collection[str] | Callable[[Dispatch], bool] | None = None
     max_in_flight: int = 4
+    requests_per_second: float | None = None
+    horizon: timedelta = HORIZON
+    longest_wait: timedelta = timedelta(hours=1)
+
+    @property
+    def authentication(self) -> Authentication | None:
+        """How this destination gets its token; None where its credentials are simply part of each request."""
+        return None
 
     def batch_limit(self, sending: Sending) -> int:
         """Return how many deliveries one request that carries this one may hold."""
@@ -129,6 +185,10 @@ class Destination(ABC):
     def trial(self, *, now: datetime) -> Trial | None:
         """Return a request that the vendor counts nowhere; None where there is none."""
         return None
+
+    def is_known(self, answer: Answer) -> bool:
+        """Return whether a complete answer has a shape that this destination was written for."""
+        return not 200 <= answer.status < 300 or not answer.body.strip() or json_object(answer.body) is not None
 
     @property
     def splits(self) -> bool:

@@ -46,7 +46,10 @@ class Settlement:
     payload: bytes | None = field(default=None, repr=False)
     batch_limit: int | None = None
     uncounted: bool = False
+    refused: bool = False
+    in_doubt: bool | None = None
     crashed: bool = False
+    lost: bool = False
     curable: bool = False
     revision: int | None = None
 
@@ -172,7 +175,8 @@ _CLOSE = Statement(
 _SETTLED = (
     "UPDATE deliveries SET state = ?, reason = ?, detail = ?, due_at = COALESCE(?, due_at),"
     " outcome = COALESCE(?, outcome), payload = COALESCE(?, payload), batch_limit = COALESCE(?, batch_limit),"
-    " attempts = attempts - ?, crashes = crashes + ?, curable = ?, settled_at = ?,"
+    " attempts = attempts - ?, crashes = crashes + ?, lost = lost + ?, refused = refused + ?,"
+    " in_doubt = COALESCE(?, in_doubt), curable = ?, settled_at = ?,"
     " lease_token = NULL, lease_until = NULL, owner = NULL"
     " WHERE lease_token = ? AND state = 'claimed' AND"
 )
@@ -238,6 +242,9 @@ def _values(settlement: Settlement, now: datetime) -> tuple[Any, ...]:
         settlement.batch_limit,
         int(settlement.uncounted),
         int(settlement.crashed),
+        int(settlement.lost),
+        int(settlement.refused),
+        settlement.in_doubt,
         settlement.curable,
         None if settlement.state in _ON_ITS_WAY else milliseconds(now),
         settlement.token,

@@ -37,7 +37,10 @@ from kit.store.rows import (
 from kit.store.tables import conflicts, deliveries, events
 
 #: What of a conversion tells of its buyer; the rest is the order and its money.
-PERSONAL = frozenset({"email", "phone", "customer_id", "first_name", "last_name", "url", "extra"})
+PERSONAL = frozenset(
+    "email phone customer_id first_name last_name title gender birth_date language address billing_address device url "
+    "extra metadata".split()
+)
 _NOTHING = timedelta(0)
 
 

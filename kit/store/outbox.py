@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +20,8 @@ _IS_PENDING = deliveries.c.state == literal_column("'pending'")
 _IS_CLAIMED = deliveries.c.state == literal_column("'claimed'")
 
 OPEN = "open"
+#: After so many workers that ended over a delivery it goes alone.
+SUSPECT = 3
 #: More than a worker can be stopped between reading the time and writing by it: PostgreSQL ends its session before.
 SLACK = timedelta(seconds=30)
 
@@ -79,7 +81,8 @@ class Bounds:
 class Claimed:
     """A delivery that is this worker's until `lease_until`, with all that is needed to send it.
 
-    `payload` is set once an attempt froze it; `orphaned` says that its last attempt's worker is gone without a word;
+    `payload` is set once an attempt froze it; `orphaned` says that its last attempt's worker is gone without a word,
+    `abandoned` that whoever held it before this claim is dead; `lost` counts those that were, with nothing sent;
     `revision` is its event's; `probe` is set on the one delivery that passed a gate.
     """
 
@@ -96,19 +99,23 @@ class Claimed:
     created_at: datetime
     attempts: int
     crashes: int
+    lost: int = 0
+    refused: int = 0
+    in_doubt: bool = False
     batch_limit: int | None
     payload: bytes | None = field(repr=False)
     attempt: int | None
     orphaned: bool
     revision: int
     probe: Probe | None = None
+    abandoned: bool = False
 
 
 # ---------------------------------------------------------------- claim
 
 # A refund or cancellation never overtakes its purchase: an order's events go to one destination in their order.
 _DUE = Statement(
-    "SELECT deliveries.id FROM deliveries JOIN events ON events.id = deliveries.event"
+    "SELECT deliveries.id, deliveries.lost FROM deliveries JOIN events ON events.id = deliveries.event"
     " WHERE deliveries.destination = ? AND deliveries.state = 'pending' AND deliveries.due_at <= ? AND NOT EXISTS ("
     "SELECT 1 FROM deliveries AS earlier, events AS earlier_event"
     " WHERE earlier_event.order_id = events.order_id AND earlier_event.id < events.id"
@@ -122,7 +129,7 @@ _LEASE = Statement(
 )
 _LEASED = Statement(
     "SELECT events.visitor, deliveries.id, deliveries.destination, deliveries.created_at, deliveries.attempts,"
-    " deliveries.crashes, deliveries.batch_limit, deliveries.payload, deliveries.attempt, deliveries.outcome,"
+    " deliveries.crashes, deliveries.lost, deliveries.refused, deliveries.in_doubt, deliveries.batch_limit, deliveries.payload, deliveries.attempt, deliveries.outcome,"
     " events.event_id, events.at, events.reported_at, events.conversion, events.identifiers, events.granted,"
     " events.signal, events.consent_at, events.revision"
     " FROM deliveries JOIN events ON events.id = deliveries.event"
@@ -141,7 +148,7 @@ def _claim(connection: Connection, asked: Claim) -> list[Claimed]:
     if gate is not None and gate.until > now and not is_mended(gate, asked.fingerprint):
         return []
     due = _DUE.on(connection, asked.destination, now, asked.limit if gate is None else 1)
-    ids = due.scalars().all()
+    ids = _in_safe_company(due.all())
     if not ids:
         return []
     probe = None
@@ -150,6 +157,12 @@ def _claim(connection: Connection, asked: Claim) -> list[Claimed]:
         if probe is None:
             return []
     return _lease(connection, asked, ids, probe=probe)
+
+
+def _in_safe_company(due: Sequence[Any]) -> list[int]:
+    """Return what is claimed together: one whose claimers keep dying before they can send goes by itself."""
+    suspect = next((place for place, (_, lost) in enumerate(due) if lost >= SUSPECT), len(due))
+    return [id_ for id_, _ in due[: suspect or 1]]
 
 
 def _lease(connection: Connection, asked: Claim, ids: Sequence[int], probe: Probe | None = None) -> list[Claimed]:
@@ -162,8 +175,8 @@ def _lease(connection: Connection, asked: Claim, ids: Sequence[int], probe: Prob
 
 def _claimed(row: Any, *, token: str, until: datetime, decided: dict[str, Consent], probe: Probe | None) -> Claimed:
     (
-        visitor, id_, destination, created_at, attempts, crashes, batch_limit, payload, attempt, outcome,
-        event_id, at, reported_at, conversion, identifiers, granted, signal, consent_at, revision,
+        visitor, id_, destination, created_at, attempts, crashes, lost, refused, in_doubt, batch_limit, payload,
+        attempt, outcome, event_id, at, reported_at, conversion, identifiers, granted, signal, consent_at, revision,
     ) = row  # fmt: skip
     # SQLite tells truth in numbers.
     consent = Consent(granted=None if granted is None else bool(granted), signal=signal, at=moment(consent_at))
@@ -185,6 +198,9 @@ def _claimed(row: Any, *, token: str, until: datetime, decided: dict[str, Consen
         created_at=moment(created_at),
         attempts=attempts,
         crashes=crashes,
+        lost=lost,
+        refused=refused,
+        in_doubt=bool(in_doubt),
         batch_limit=batch_limit,
         payload=payload,
         attempt=attempt,
@@ -201,7 +217,7 @@ _RENEW = Statement(
     " WHERE state = 'claimed' AND lease_until > ? AND lease_token = ? RETURNING id"
 )  # fmt: skip
 _LAPSED = Statement(
-    "SELECT id FROM deliveries WHERE destination = ? AND state = 'claimed' AND (lease_until < ? OR owner AMONG ?)"
+    "SELECT id, owner FROM deliveries WHERE destination = ? AND state = 'claimed' AND (lease_until < ? OR owner AMONG ?)"
     " LIMIT ?",
     locking="FOR UPDATE SKIP LOCKED",
 )
@@ -250,6 +266,14 @@ def claim_lapsed(connection: Connection, asked: Sequence[Takeover]) -> Sequence[
     for one in asked:
         dead = many(connection, one.dead)
         lapsed = _LAPSED.on(connection, one.destination, milliseconds(one.now), dead, one.limit)
-        ids = lapsed.scalars().all()
-        answers.append(_lease(connection, one, ids) if ids else [])
+        held = {row.id: row.owner for row in lapsed}
+        found = _lease(connection, one, list(held)) if held else []
+        answers.append([replace(each, abandoned=held[each.delivery_id] in one.dead) for each in found])
     return answers
+
+
+def absolve(connection: Connection, asked: Sequence[Sequence[int]]) -> Sequence[None]:
+    """Forget of these deliveries that workers ended over them: they were built, and nothing happened."""
+    ids = [id_ for some in asked for id_ in some]
+    connection.execute(deliveries.update().where(deliveries.c.id.in_(ids)).values(lost=0))
+    return [None] * len(asked)

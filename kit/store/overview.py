@@ -152,6 +152,7 @@ def _put_back(connection: Connection, asked: Sequence[_Chunk]) -> Sequence[int]:
                 due_at=milliseconds(one.asked.now),
                 settled_at=None,
                 crashes=0,
+                lost=0,
             )
         ).rowcount
         for one in asked

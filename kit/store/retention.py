@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, delete, exists, literal_column, select, tuple_
 
 from kit.errors import ConfigurationError
-from kit.model import DeliveryState, Identifiers
+from kit.model import HORIZON, DeliveryState, Identifiers
 from kit.store.events import PERSONAL
 from kit.store.rows import identifiers_text, milliseconds
 from kit.store.store import Store
@@ -30,9 +30,6 @@ from kit.store.tables import (
 BATCH = 500
 #: Fewer where each takes its attempts and its event's identifiers with it.
 _ENDED_BATCH = 100
-
-#: How long a delivery is tried before it is given up (faults.md 2.1); nothing that it could need goes sooner.
-HORIZON = timedelta(days=14)
 
 _HAS_ENDED = deliveries.c.state.not_in([DeliveryState.PENDING, DeliveryState.CLAIMED])
 

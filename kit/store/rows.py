@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from itertools import chain
@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter
 from sqlalchemy import ColumnElement, Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
-from kit.model import Conversion, Identifiers, Item
+from kit.model import Address, Conversion, Device, Identifiers, Item
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -21,6 +21,8 @@ _identifiers = TypeAdapter(Identifiers)
 #: What a field is that was left out.
 _CONVERSION = {name: field.default for name, field in Conversion.model_fields.items()}
 _ITEM = {name: field.default for name, field in Item.model_fields.items()}
+_ADDRESS = {name: field.default for name, field in Address.model_fields.items()}
+_DEVICE = {name: field.default for name, field in Device.model_fields.items()}
 #: Rows of one INSERT: SQLite takes 32,766 values in a statement.
 _STATEMENT_ROWS = 1_000
 
@@ -55,9 +57,21 @@ def conversion_of(text: str) -> Conversion:
             said[name] = Decimal(said[name])
     if said.get("time") is not None:
         said["time"] = datetime.fromisoformat(said["time"])
+    if said.get("birth_date") is not None:
+        said["birth_date"] = date.fromisoformat(said["birth_date"])
+    for name, kind, left_out in _NESTED:
+        if said.get(name) is not None:
+            said[name] = _made(kind, said[name], left_out)
     if "items" in said:
         said["items"] = tuple(_item_of(item) for item in said["items"])
-    return _made(Conversion, said, {**_CONVERSION, "extra": {}})
+    return _made(Conversion, said, {**_CONVERSION, "extra": {}, "metadata": {}})
+
+
+_NESTED: tuple[tuple[str, type[BaseModel], Mapping[str, Any]], ...] = (
+    ("address", Address, _ADDRESS),
+    ("billing_address", Address, _ADDRESS),
+    ("device", Device, _DEVICE),
+)
 
 
 def _item_of(said: dict[str, Any]) -> Item:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -155,6 +156,11 @@ deliveries = Table(
     Column("settled_at", _Time),
     Column("attempts", Integer, nullable=False),
     Column("crashes", Integer, nullable=False),
+    #: How often its worker ended while it was claimed and no attempt was open.
+    Column("lost", Integer, nullable=False, server_default=text("0")),
+    #: How often the vendor answered without taking it, and whether the latest try since then had no answer.
+    Column("refused", Integer, nullable=False, server_default=text("0")),
+    Column("in_doubt", Boolean, nullable=False, server_default=false()),
     Column("batch_limit", Integer),
     Column("payload", LargeBinary),
     Column("attempt", _Id, ForeignKey("attempts.id")),
@@ -193,6 +199,20 @@ earlier_attempts = Table(
     Column("outcome", String(16), nullable=False),
     Column("detail", Text),
     Index("ix_earlier_attempts_attempt", "attempt"),
+)
+
+#: The shapes in which a vendor answered: names and kinds of fields, no values. `known`: its destination expects it.
+answers = Table(
+    "answers",
+    metadata,
+    Column("destination", String(64), primary_key=True),
+    Column("status", Integer, primary_key=True),
+    Column("shape", String(16), primary_key=True),
+    Column("sketch", Text, nullable=False),
+    Column("known", Boolean, nullable=False),
+    Column("seen", Integer, nullable=False),
+    Column("first_at", _Time, nullable=False),
+    Column("last_at", _Time, nullable=False),
 )
 
 #: What holds a whole destination back: it was asked to wait, or its set-up is wrong. No row: nothing does.

@@ -114,18 +114,7 @@ def delivers_what_kills(pipe: Pipe, store: str, url: str) -> None:
     deliver_once(kit)
 
 
-@pytest.mark.parametrize(
-    "when",
-    [
-        "while it is under way",
-        pytest.param(
-            "while it is built",
-            marks=pytest.mark.xfail(
-                strict=True, reason="a crash before the attempt is open is counted nowhere: the worker dies for ever"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("when", ["while it is under way", "while it is built"])
 @pytest.mark.usefixtures("both_engines")
 def test_a_payload_that_kills_its_worker_is_given_up_and_the_others_flow(tmp_path: Path, when: str) -> None:
     """P12, P13: after five workers it is dead(poison); every other order was delivered once."""

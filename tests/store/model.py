@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from kit.delivery.lease import LEASE
-from kit.delivery.retry import LONGEST, LONGEST_THROTTLE, PROBE_EVERY
+from kit.delivery.retry import LONGEST, LONGEST_THROTTLE, PROBE_EVERY, SUSPECT
 from kit.model import Verdict
 from kit.store.attempts import Closing, Opening, Settlement
 from kit.store.outbox import SLACK, Claim, Claimed
@@ -38,6 +38,9 @@ class Delivery:
     settled_at: int | None = None
     attempts: int = 0
     crashes: int = 0
+    lost: int = 0
+    refused: int = 0
+    in_doubt: bool = False
     batch_limit: int | None = None
     payload: bytes | None = None
     attempt: int | None = None
@@ -113,6 +116,8 @@ class Model:
             and not self.waits(one)
         ]
         ids = [id_ for _, id_ in sorted(found)][: asked.limit if gate is None else 1]
+        suspect = next((place for place, id_ in enumerate(ids) if self.deliveries[id_].lost >= SUSPECT), len(ids))
+        ids = ids[: suspect or 1]
         if ids and gate is not None:
             gate.until = now + LEASE // timedelta(milliseconds=1)
             gate.fingerprint = asked.fingerprint or gate.fingerprint
@@ -198,6 +203,9 @@ class Model:
         one.batch_limit = to.batch_limit or one.batch_limit
         one.attempts -= to.uncounted
         one.crashes += to.crashed
+        one.lost += to.lost
+        one.refused += to.refused
+        one.in_doubt = one.in_doubt if to.in_doubt is None else to.in_doubt
         one.settled_at = None if one.state == "pending" else now
 
     def _gated(self, asked: Closing) -> None:
@@ -245,6 +253,7 @@ class Model:
         ]
         for one in found:
             one.state, one.reason, one.settled_at, one.crashes = "pending", None, None, 0
+            one.lost = 0
             one.due_at = milliseconds(now)
         return len(found)
 

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from sqlalchemy import Connection, create_engine, delete, select, text
 
 from kit import Conversion
-from kit.delivery.batch import released
+from kit.delivery.batch import outlived, released
 from kit.delivery.lease import LEASE
 from kit.delivery.pace import JUDGED
 from kit.delivery.retry import LONGEST, LONGEST_THROTTLE, PROBE_EVERY, gate_after, settle
@@ -31,6 +31,7 @@ from kit.store.outbox import (
     Claimed,
     Renewal,
     Takeover,
+    absolve,
     claim,
     claim_lapsed,
     pull_back,
@@ -211,6 +212,8 @@ class Outbox(RuleBasedStateMachine):
         claimed = self.store.write_sync(claim_lapsed, asked)
         assert {one.delivery_id for one in claimed} <= lapsed
         assert len(claimed) == min(limit, len(lapsed))
+        for one in claimed:
+            assert one.abandoned == (self.model.deliveries[one.delivery_id].owner in asked.dead)
         self._take(Hand(destination, claimed, taken_over=True), owner)
 
     def _take(self, hand: Hand, owner: str) -> None:
@@ -221,10 +224,13 @@ class Outbox(RuleBasedStateMachine):
         self.tokens.add(token)
         for one in hand.claimed:
             model = self.model.deliveries[one.delivery_id]
-            said = (one.attempts, one.crashes, one.payload, one.attempt, one.orphaned, one.revision, one.batch_limit)
+            said = (
+                one.attempts, one.crashes, one.lost, one.refused, one.in_doubt, one.payload, one.attempt, one.orphaned,
+                one.revision, one.batch_limit,
+            )  # fmt: skip
             assert said == (
-                model.attempts, model.crashes, model.payload, model.attempt, model.outcome == "open",
-                self.model.events[model.event].revision, model.batch_limit,
+                model.attempts, model.crashes, model.lost, model.refused, model.in_doubt, model.payload, model.attempt,
+                model.outcome == "open", self.model.events[model.event].revision, model.batch_limit,
             )  # fmt: skip
         self.model.leased(hand.claimed, owner)
         self.hands = [*self.hands[-11:], hand]
@@ -369,11 +375,21 @@ class Outbox(RuleBasedStateMachine):
             by_attempt.setdefault(one.attempt if one.orphaned else None, []).append(one)
         for attempt, found in by_attempt.items():
             settlements = [
-                released(one) if attempt is None else self._settlement(one, Verdict.UNKNOWN, crashed=True)
+                outlived(one) if attempt is None else self._settlement(one, Verdict.UNKNOWN, crashed=True)
                 for one in found
             ]
             closings.append(self._unsent(hand, attempt, settlements))
         self._close(*closings)
+
+    @step(1, when=lambda self: any(hand.claimed for hand in self.hands), pick=_picks)
+    def absolves(self, pick: int) -> None:
+        hand = self._hand(pick, lambda one: one.claimed)
+        assert hand is not None
+        ids = [one.delivery_id for one in hand.claimed]
+        self.store.write_sync(absolve, ids)
+        for id_ in ids:
+            if id_ in self.model.deliveries:
+                self.model.deliveries[id_].lost = 0
 
     @step(
         1,

@@ -12,7 +12,6 @@ import pytest
 from sqlalchemy import func, select
 
 from kit import ConfigurationError, Conversion, Kit, Retention
-from kit.delivery.retry import HORIZON
 from kit.model import ClickId, Consent, DeliveryState, Identifiers, Touchpoint, VisitorId
 from kit.sandbox import Sandbox
 from kit.store import people, retention
@@ -298,8 +297,3 @@ def test_a_retention_that_could_lose_something_is_refused_at_start(given: dict[s
     """Shorter than a delivery may be tried for: refused, naming the field."""
     with pytest.raises(ConfigurationError, match=said):
         Retention(**given)
-
-
-def test_the_shortest_retention_is_the_time_for_which_a_delivery_is_tried() -> None:
-    """The store and the worker go by one number."""
-    assert retention.HORIZON == HORIZON

@@ -1,0 +1,120 @@
+"""What every command needs: the app, its options, the shop's Kit or its store, and how things are printed."""
+
+import importlib
+import json
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar
+
+from kit import settings
+from kit.errors import ConfigurationError, KitError
+from kit.kit import Kit
+from kit.store import Store
+from kit.store.writer import Verb
+
+try:
+    import typer
+    from rich.console import Console
+except ImportError:  # pragma: no cover - shown where the extra is missing
+    sys.exit("the kit command needs its extra: pip install 'attribution-kit[cli]'")
+
+_Argument = TypeVar("_Argument")
+_Result = TypeVar("_Result")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="The `kit` command, for people; with `--json` for programs.",
+)
+console = Console()
+
+AppOption = Annotated[
+    str | None,
+    typer.Option("--app", envvar="KIT_APP", help="Where your Kit is, as module:name; else KIT_* variables make one."),
+]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="The store's URL; else KIT_STORE, else sqlite:///kit.db.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+TIMES = 'a time such as 2026-01-31T18:00Z, or "2h" or "3d" for so long ago; without a zone it is UTC'
+_UNITS = {"min": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+
+
+def main() -> None:
+    """Run the command; an error that we foresaw is one line, not a traceback."""
+    try:
+        app()
+    except KitError as error:
+        fail(str(error))
+
+
+def kit_of(app: str | None) -> Kit:
+    if app is None:
+        return Kit.from_env()
+    module, _, name = app.partition(":")
+    sys.path.insert(0, "")
+    try:
+        found = getattr(importlib.import_module(module), name or "attribution")
+    except Exception as error:
+        reason = f"cannot be loaded ({type(error).__name__}: {error}); write module:name, such as shop:attribution"
+        raise ConfigurationError("--app", reason) from error
+    if not isinstance(found, Kit):
+        raise ConfigurationError("--app", f"is a {type(found).__name__}, not a Kit")
+    return found
+
+
+def moment(option: str, text: str | None, *, now: datetime) -> datetime | None:
+    """Return the time that an option names, in UTC."""
+    if text is None:
+        return None
+    ago = re.fullmatch(r"([0-9]{1,4})(min|h|d)", text)
+    if ago is not None:
+        return now - int(ago[1]) * _UNITS[ago[2]]
+    try:
+        found = datetime.fromisoformat(text)
+        return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        fail(f"{option} is no time; write {TIMES}")
+
+
+def written(url: str | None, verb: Verb[_Argument, _Result], argument: _Argument) -> _Result:
+    opened = store_of(url)
+    try:
+        return opened.write_sync(verb, argument)
+    finally:
+        opened.close()
+
+
+def store_of(url: str | None) -> Store:
+    """Return the store to look at; looking must not make one."""
+    found = Store(url or settings.read().store)
+    if found.url.get_backend_name() == "sqlite" and not Path(found.url.database or "").exists():
+        fail(f"there is no store at {found.url.database}; name it with --store or KIT_STORE")
+    return found
+
+
+def age(moment: datetime | None) -> str:
+    if moment is None:
+        return ""
+    seconds = int((datetime.now(UTC) - moment).total_seconds())
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def clock(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def fail(message: str) -> NoReturn:
+    Console(stderr=True).print(message, style="red", markup=False, highlight=False)
+    raise SystemExit(1)

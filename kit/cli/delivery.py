@@ -1,0 +1,241 @@
+"""Commands about deliveries: status, why, replay, hold, pause, resume."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from kit.cli.common import (
+    TIMES,
+    JsonOption,
+    StoreOption,
+    age,
+    app,
+    clock,
+    console,
+    fail,
+    moment,
+    print_json,
+    store_of,
+    written,
+)
+from kit.model import DeliveryState
+from kit.store.gates import STOPPED, Gate
+from kit.store.overview import (
+    Pause,
+    Replay,
+    Resolve,
+    Standing,
+    Told,
+    held,
+    pause,
+    replay,
+    resolve,
+    resume,
+    standings,
+    told,
+)
+
+
+@app.command()
+def status(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Show how each destination stands: deliveries by state and reason, the oldest pending one, what holds it back."""
+    found = standings(store_of(store))
+    if as_json:
+        print_json([_standing_json(one) for one in found])
+        return
+    if not found:
+        console.print("nothing was reported yet")
+        return
+    table = Table("destination", "state", "deliveries", "oldest pending", "held back")
+    for one in found:
+        if not one.counts and one.gate is not None:
+            table.add_row(escape(one.destination), "", "0", "", escape(_held(one.gate)))
+        for place, ((state, reason), number) in enumerate(sorted(one.counts.items(), key=str)):
+            name = one.destination if place == 0 else ""
+            oldest = age(one.oldest_pending) if state == DeliveryState.PENDING else ""
+            held = _held(one.gate) if one.gate and place == 0 else ""
+            shown = f"{state} ({reason})" if reason else state
+            # What vendors and shops wrote is text, not the terminal's markup.
+            table.add_row(*map(escape, (name, shown, str(number), oldest, held)))
+    console.print(table)
+
+
+@app.command()
+def why(
+    order: Annotated[str, typer.Argument(help="The order's id.")],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what became of one order at each destination, and why something was not sent."""
+    found = store_of(store).read_sync(lambda connection: told(connection, order_id=order))
+    if as_json:
+        print_json([_told_json(one) for one in found])
+        return
+    if not found:
+        fail(f"no event with the order id {order!r} was reported")
+    for event_id, deliveries in groupby(found, key=lambda one: one.event_id):
+        _print_story(event_id, list(deliveries))
+
+
+@app.command(name="replay")
+def replay_command(
+    order: Annotated[str | None, typer.Option("--order", help="Only this order's deliveries.")] = None,
+    destination: Annotated[str | None, typer.Option(help="Only this destination's.")] = None,
+    state: Annotated[str, typer.Option(help="dead, held or skipped.")] = "dead",
+    reason: Annotated[str | None, typer.Option(help="Only these, such as rejected, consent or identifier.")] = None,
+    since: Annotated[str | None, typer.Option(help=f"Only what ended then or later: {TIMES}.")] = None,
+    until: Annotated[str | None, typer.Option(help=f"Only what ended before: {TIMES}.")] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send again what is dead, held or skipped, with the same keys. What was delivered is never sent again."""
+    if state not in {"dead", "held", "skipped"}:
+        fail("--state is dead, held or skipped; what is pending or delivered cannot be replayed")
+    now = datetime.now(UTC)
+    asked = Replay(
+        order_id=order,
+        destination=destination,
+        state=DeliveryState(state),
+        reason=reason,
+        since=moment("--since", since, now=now),
+        until=moment("--until", until, now=now),
+        now=now,
+    )
+    opened = store_of(store)
+    if order is not None and not opened.read_sync(lambda connection: told(connection, order_id=order)):
+        fail(f"no event with the order id {order!r} was reported")
+    number = replay(opened, asked)
+    opened.close()
+    if as_json:
+        print_json({"replayed": number})
+    else:
+        console.print(f"{number} {'delivery is' if number == 1 else 'deliveries are'} pending again")
+
+
+hold = typer.Typer(no_args_is_help=True, help="Deliveries whose outcome nobody knows, and what to make of them.")
+app.add_typer(hold, name="hold")
+
+
+@hold.command(name="list")
+def hold_list(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Show what is held, the longest first: ask the vendor about each, then `kit hold resolve`."""
+    found = store_of(store).read_sync(held)
+    if as_json:
+        print_json([_told_json(one) for one in found])
+        return
+    if not found:
+        console.print("nothing is held")
+        return
+    table = Table("order", "destination", "value", "reported", "why")
+    for one in found:
+        why = ": ".join(filter(None, (one.reason, one.detail)))
+        row = (one.order_id or one.event_id, one.destination, one.value or "", clock(one.reported_at), why)
+        table.add_row(*map(escape, row))
+    console.print(table)
+
+
+@hold.command(name="resolve")
+def hold_resolve(
+    order: Annotated[str, typer.Argument(help="The order whose delivery is held.")],
+    destination: Annotated[str, typer.Argument(help="The destination that holds it.")],
+    delivered: Annotated[
+        bool, typer.Option("--delivered/--resend", help="The vendor has it, or it may be sent again.")
+    ],
+    store: StoreOption = None,
+) -> None:
+    """Decide about a delivery whose outcome is unknown, after asking the vendor."""
+    asked = Resolve(order_id=order, destination=destination, delivered=delivered, now=datetime.now(UTC))
+    if not written(store, resolve, asked):
+        fail(f"nothing of order {order!r} is held at {destination}")
+    console.print("it counts as delivered" if delivered else "it is pending again")
+
+
+@app.command(name="pause")
+def pause_command(
+    destination: Annotated[str, typer.Argument(help="The destination's name.")],
+    reason: Annotated[str, typer.Option(help="Shown by `kit status`.")] = "by operator",
+    force: Annotated[bool, typer.Option("--force", help="Also one that this store has never heard of.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Send nothing more to a destination until `kit resume`. Orders are still accepted and wait."""
+    known = [one.destination for one in standings(store_of(store))]
+    if destination not in known and not force:
+        fail(f"nothing was ever reported to {destination!r}; known are {', '.join(known) or 'none'}; or say --force")
+    written(store, pause, Pause(destination=destination, reason=reason, now=datetime.now(UTC)))
+    console.print(f"{destination} is paused; `kit resume {destination}` lets it go on")
+
+
+@app.command(name="resume")
+def resume_command(
+    destination: Annotated[str, typer.Argument(help="The destination's name.")], store: StoreOption = None
+) -> None:
+    """Let a destination go on, whoever or whatever held it back."""
+    was = written(store, resume, destination)
+    console.print(f"{destination} goes on" if was else f"{destination} was not held back")
+
+
+def identifier_names(one: Told) -> Iterable[str]:
+    """Yield which identifiers were gathered, by name: a terminal is no place for their values."""
+    found = one.identifiers
+    yield from (click.vendor for click in found.click_ids)
+    for name in ("first_party_cookie", "email", "phone", "customer_id", "ip"):
+        if getattr(found, name):
+            yield name
+
+
+def _print_story(event_id: str, deliveries: list[Told]) -> None:
+    """Print one event: what it was, what was known of the buyer, and what became of it at each destination."""
+    one = deliveries[0]
+    granted = {True: "granted", False: "refused", None: "not known"}[one.consent.granted]
+    console.print(f"[bold]{escape(one.name)}[/] {escape(one.order_id or '')} {one.value or ''}   event {event_id}")
+    console.print(f"  reported     {clock(one.reported_at)}")
+    console.print(f"  consent      {granted} ({one.consent.signal})")
+    console.print(f"  identifiers  {', '.join(identifier_names(one)) or 'none'}")
+    for conflict in one.conflicts:
+        console.print(f"  reported again with another {conflict}: the first report stands", style="yellow")
+    for each in deliveries:
+        state = f"{each.state} ({each.reason})" if each.reason else each.state
+        tried = "" if not each.attempts else f", {each.attempts} attempt{'s' if each.attempts > 1 else ''}"
+        said = f": {each.detail}" if each.detail else ""
+        console.print(f"  {each.destination:<12} {state}{tried}{said}", markup=False, soft_wrap=True)
+
+
+def _standing_json(one: Standing) -> dict[str, object]:
+    return {
+        "destination": one.destination,
+        "counts": [
+            {"state": state, "reason": reason, "n": n} for (state, reason), n in sorted(one.counts.items(), key=str)
+        ],
+        "oldest_pending": one.oldest_pending.isoformat() if one.oldest_pending else None,
+        "gate": {"state": one.gate.state, "until": one.gate.until.isoformat(), "reason": one.gate.reason}
+        if one.gate
+        else None,
+    }
+
+
+def _told_json(one: Told) -> dict[str, object]:
+    return {
+        "event_id": one.event_id,
+        "name": one.name,
+        "order_id": one.order_id,
+        "reported_at": one.reported_at.isoformat(),
+        "value": one.value,
+        "identifiers": list(identifier_names(one)),
+        "consent": {"granted": one.consent.granted, "signal": one.consent.signal},
+        "destination": one.destination,
+        "state": one.state,
+        "reason": one.reason,
+        "detail": one.detail,
+        "attempts": one.attempts,
+        "conflicts": list(one.conflicts),
+    }
+
+
+def _held(gate: Gate) -> str:
+    until = "" if gate.state == STOPPED else f" until {clock(gate.until)}"
+    return f"{gate.state}{until}: {gate.reason}"
