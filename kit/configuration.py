@@ -63,8 +63,9 @@ def _check_policy(destination: Destination) -> None:
         raise ConfigurationError(f"{name}.max_in_flight", "is less than 1")
     if destination.requests_per_second is not None and not destination.requests_per_second > 0:
         raise ConfigurationError(f"{name}.requests_per_second", "is not above 0; None sets no limit")
-    if destination.horizon <= timedelta(0) or destination.longest_wait <= timedelta(0):
-        raise ConfigurationError(f"{name}.horizon", "and longest_wait are longer than nothing")
+    for setting in ("horizon", "longest_wait"):
+        if getattr(destination, setting) <= timedelta(0):
+            raise ConfigurationError(f"{name}.{setting}", "is not longer than nothing")
 
 
 def watched_params(destinations: Sequence[Destination], further: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

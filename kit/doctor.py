@@ -1,7 +1,8 @@
-"""Looks a shop's set-up over before a vendor or a crash does: store, disk, clocks, credentials, a worker that works."""
+"""Looks a shop's set-up over before a vendor or a crash does: store, disk, clocks, credentials, a worker that works,
+and whether the vendors still answer as they did."""
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 from kit.destinations import Destination
-from kit.destinations.base import Answer, Trial
-from kit.destinations.wire import Wire
+from kit.destinations.base import Answer, Authentication, Token, Trial
+from kit.destinations.shape import Shape, shape_of
+from kit.destinations.wire import Exchange, Wire
 from kit.errors import ConfigurationError, StoreUnavailable
 from kit.kit import Kit
 from kit.model import Mode, Verdict
+from kit.store.answers import Seen, keep_answers, seen_answers
 from kit.store.health import damage, health
 
 #: A clock this far off makes vendors refuse events, or count them for another day.
@@ -35,11 +38,23 @@ class Finding:
     advice: str = ""
 
 
-async def examine(kit: Kit, *, ask_vendors: bool = True, read_all: bool = False) -> list[Finding]:
-    """Return what was found. Vendors are asked only what they count nowhere; `read_all` checks all of SQLite's file."""
+async def examine(
+    kit: Kit, *, ask_vendors: bool = True, read_all: bool = False, compare: bool = False
+) -> list[Finding]:
+    """Return what was found. Vendors are asked only what they count nowhere; `read_all` checks all of SQLite's file.
+
+    `compare` holds the shape of each vendor's answer against the one of last time, and keeps it for the next.
+    """
     findings = [finding async for finding in _store(kit, read_all=read_all)]
+    # What the store cannot tell now was said once, above.
+    can_tell = findings[0].state == "good"
     for destination in kit.destinations:
-        findings += [finding async for finding in _destination(destination, ask=ask_vendors)]
+        exchange = await _asked(destination) if ask_vendors and destination.mode != Mode.SHADOW else None
+        findings += _destination(destination, exchange)
+        if can_tell:
+            findings += await _answers(kit, destination.name)
+        if can_tell and compare and exchange is not None and exchange.answer is not None:
+            findings.append(await _compared(kit, destination, exchange.answer))
     return findings
 
 
@@ -90,26 +105,91 @@ def _disk(file: Path) -> Finding:
     return Finding("disk", "good", said)
 
 
-async def _destination(destination: Destination, *, ask: bool) -> AsyncIterator[Finding]:
+def _destination(destination: Destination, exchange: Exchange | None) -> Iterator[Finding]:
     name = destination.name
     if destination.mode == Mode.SHADOW:
         yield Finding(name, "warning", "in shadow mode: nothing is sent", 'mode="live" or KIT_MODE=live sends')
         return
-    trial = destination.trial(now=datetime.now(UTC)) if ask else None
-    if trial is None:
+    if exchange is None:
         yield Finding(name, "good", "live, and not asked")
         return
-    wire = Wire(max_connections=1, deadline=_DEADLINE)
-    try:
-        exchange = await wire.send(trial.request, lease=lambda: True)
-    finally:
-        await wire.aclose()
     if exchange.answer is None:
         yield Finding(name, "bad", f"cannot be reached ({exchange.error})", "network, DNS, firewall, certificate?")
         return
-    yield _tried(destination, trial, exchange.answer)
+    if destination.authentication is not None:
+        yield _token(name, destination.authentication, exchange.answer)
+    elif (trial := destination.trial(now=datetime.now(UTC))) is not None:
+        yield _tried(destination, trial, exchange.answer)
     if (date := exchange.answer.headers.get("date")) is not None:
         yield _clock(f"clock of {name}", _ahead(date))
+
+
+async def _asked(destination: Destination) -> Exchange | None:
+    """Return what came of asking for a token, else of the destination's trial; None where there is neither."""
+    trial = destination.trial(now=datetime.now(UTC))
+    authentication = destination.authentication
+    request = authentication.ask() if authentication is not None else trial.request if trial is not None else None
+    if request is None:
+        return None
+    wire = Wire(max_connections=1, deadline=_DEADLINE)
+    try:
+        return await wire.send(request, lease=lambda: True)
+    finally:
+        await wire.aclose()
+
+
+def _token(name: str, authentication: Authentication, answer: Answer) -> Finding:
+    found = authentication.read(answer, now=datetime.now(UTC))
+    if isinstance(found, Token):
+        return Finding(name, "good", "gave a token, so its credentials are right")
+    if found.verdict is Verdict.SETUP:
+        return Finding(name, "bad", found.detail, "the app's id or secret is wrong, or may not be used here")
+    return Finding(name, "warning", found.detail, "it could not give a token just now")
+
+
+async def _answers(kit: Kit, name: str) -> list[Finding]:
+    """Return how often this vendor answered orders in a way that its destination was not written for."""
+    seen = [one for one in await kit.store.read(lambda connection: seen_answers(connection, name)) if not one.known]
+    if not seen:
+        return []
+    latest = max(seen, key=lambda one: one.last_at)
+    said = f"{sum(one.seen for one in seen)} in unknown shapes, the latest {latest.last_at:%Y-%m-%d}: {_worded(latest)}"
+    return [
+        Finding(f"answers of {name}", "warning", said, "`kit answers` lists them; did the vendor change something?")
+    ]
+
+
+async def _compared(kit: Kit, destination: Destination, answer: Answer) -> Finding:
+    """Hold the answer to a question that counts nowhere against the one of last time."""
+    about, asked = f"contract of {destination.name}", f"{destination.name} (doctor)"[-64:]
+    before = await kit.store.read(lambda connection: seen_answers(connection, asked))
+    found = _as_seen(asked, answer, shape_of(answer), known=destination.is_known(answer))
+    await kit.store.write(keep_answers, [found])
+    if not before:
+        return Finding(about, "good", f"{_worded(found)}; kept, to be compared the next time")
+    last = max(before, key=lambda one: one.last_at)
+    if (last.status, last.shape) == (found.status, found.shape):
+        return Finding(about, "good", f"as on {last.last_at:%Y-%m-%d}: {_worded(found)}")
+    said = f"on {last.last_at:%Y-%m-%d} {_worded(last)}, now {_worded(found)}"
+    return Finding(about, "warning", said, "the vendor answers in another way; see its change log")
+
+
+def _as_seen(name: str, answer: Answer, shape: Shape, *, known: bool) -> Seen:
+    now = datetime.now(UTC)
+    return Seen(
+        destination=name,
+        status=answer.status,
+        shape=shape.digest,
+        sketch=shape.sketch,
+        known=known,
+        seen=1,
+        first_at=now,
+        last_at=now,
+    )
+
+
+def _worded(one: Seen) -> str:
+    return f"HTTP {one.status} {one.sketch}"
 
 
 def _tried(destination: Destination, trial: Trial, answer: Answer) -> Finding:

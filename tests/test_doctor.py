@@ -187,3 +187,36 @@ def test_the_command_tells_people_and_programs(tmp_path: Path, vendors: Addresse
     assert {"about": "durability", "state": "good"}.items() <= json.loads(programs.stdout)[1].items()
     assert offline.returncode == 0
     assert "a-wrong-token" not in told.stdout + programs.stdout + told.stderr
+
+
+async def test_a_changed_contract_is_said(tmp_path: Path, sandbox: Sandbox, vendors: Addresses) -> None:
+    """`--live` keeps the shape of an answer; the next time another one is a warning that shows both."""
+
+    async def looked() -> Finding:
+        kit = make_kit(tmp_path, destinations=[adroll(base_url=vendors.adroll_url)])
+        return (await found_by(kit, compare=True))["contract of adroll"]
+
+    first, second = await looked(), await looked()
+    sandbox.adroll.answers(200, body={"accepted": 1})
+    third = await looked()
+
+    assert (first.state, second.state) == ("good", "good")
+    assert "compared the next time" in first.said
+    assert second.said.startswith("as on ")
+    assert third.state == "warning"
+    assert third.said.endswith("HTTP 200 {}, now HTTP 200 {accepted: number}")
+
+
+async def test_answers_that_nobody_foresaw_are_counted(tmp_path: Path, sandbox: Sandbox, vendors: Addresses) -> None:
+    """A 2xx that is not what the vendor documents is taken, and said with its shape."""
+    kit = make_kit(tmp_path, destinations=[rockerbox(base_url=vendors.rockerbox_url)])
+    sandbox.rockerbox.answers(200, body="<html>hello jane@example.com</html>", times=2)
+    for number in range(3):
+        await kit.report(Conversion(order_id=str(number), email="jane@example.com"))
+    await kit.worker.drain()
+
+    finding = (await found_by(kit))["answers of rockerbox"]
+
+    assert finding.state == "warning"
+    assert finding.said.startswith("2 in unknown shapes")
+    assert finding.said.endswith("HTTP 200 not JSON")

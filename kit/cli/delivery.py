@@ -1,6 +1,8 @@
-"""Commands about deliveries: status, why, replay, hold, pause, resume."""
+"""Commands about deliveries: status, why, replay, hold, pause, resume, answers."""
 
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Annotated
@@ -24,6 +26,7 @@ from kit.cli.common import (
     written,
 )
 from kit.model import DeliveryState
+from kit.store.answers import seen_answers
 from kit.store.gates import STOPPED, Gate
 from kit.store.overview import (
     Pause,
@@ -44,9 +47,13 @@ from kit.store.overview import (
 @app.command()
 def status(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Show how each destination stands: deliveries by state and reason, the oldest pending one, what holds it back."""
-    found = standings(store_of(store))
+    opened = store_of(store)
+    found = standings(opened)
+    strange = Counter[str]()
+    for answer in opened.read_sync(seen_answers):
+        strange[answer.destination] += 0 if answer.known else answer.seen
     if as_json:
-        print_json([_standing_json(one) for one in found])
+        print_json([_standing_json(one, strange[one.destination]) for one in found])
         return
     if not found:
         console.print("nothing was reported yet")
@@ -63,6 +70,9 @@ def status(store: StoreOption = None, as_json: JsonOption = False) -> None:
             # What vendors and shops wrote is text, not the terminal's markup.
             table.add_row(*map(escape, (name, shown, str(number), oldest, held)))
     console.print(table)
+    for destination, number in strange.items():
+        if number:
+            console.print(f"{destination} gave {number} answers of unknown shapes: `kit answers --unknown` shows them")
 
 
 @app.command()
@@ -179,6 +189,36 @@ def resume_command(
     console.print(f"{destination} goes on" if was else f"{destination} was not held back")
 
 
+@app.command()
+def answers(
+    destination: Annotated[str | None, typer.Argument(help="Only this destination's.")] = None,
+    unknown: Annotated[bool, typer.Option("--unknown", help="Only shapes that nobody foresaw.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show in which shapes vendors answered: names and kinds of fields, how often, since when."""
+    found = store_of(store).read_sync(lambda connection: seen_answers(connection, destination))
+    found = [one for one in found if not (unknown and one.known)]
+    if as_json:
+        print_json(
+            [{**asdict(one), "first_at": one.first_at.isoformat(), "last_at": one.last_at.isoformat()} for one in found]
+        )
+        return
+    if not found:
+        console.print("no vendor answered yet" if not unknown else "every answer was of a known shape")
+        return
+    table = Table("destination", "status", "shape", "answers", "first", "latest")
+    for one in found:
+        shape = one.sketch if one.known else f"unknown: {one.sketch}"
+        table.add_row(
+            *map(
+                escape,
+                (one.destination, str(one.status), shape, str(one.seen), clock(one.first_at), clock(one.last_at)),
+            )
+        )
+    console.print(table)
+
+
 def identifier_names(one: Told) -> Iterable[str]:
     """Yield which identifiers were gathered, by name: a terminal is no place for their values."""
     found = one.identifiers
@@ -205,14 +245,20 @@ def _print_story(event_id: str, deliveries: list[Told]) -> None:
         console.print(f"  {each.destination:<12} {state}{tried}{said}", markup=False, soft_wrap=True)
 
 
-def _standing_json(one: Standing) -> dict[str, object]:
+def _standing_json(one: Standing, strange: int) -> dict[str, object]:
     return {
         "destination": one.destination,
         "counts": [
             {"state": state, "reason": reason, "n": n} for (state, reason), n in sorted(one.counts.items(), key=str)
         ],
         "oldest_pending": one.oldest_pending.isoformat() if one.oldest_pending else None,
-        "gate": {"state": one.gate.state, "until": one.gate.until.isoformat(), "reason": one.gate.reason}
+        "unknown_answers": strange,
+        "gate": {
+            "state": one.gate.state,
+            "since": one.gate.since.isoformat() if one.gate.since else None,
+            "until": one.gate.until.isoformat(),
+            "reason": one.gate.reason,
+        }
         if one.gate
         else None,
     }
@@ -238,4 +284,5 @@ def _told_json(one: Told) -> dict[str, object]:
 
 def _held(gate: Gate) -> str:
     until = "" if gate.state == STOPPED else f" until {clock(gate.until)}"
-    return f"{gate.state}{until}: {gate.reason}"
+    since = f" for {age(gate.since)}" if gate.since else ""
+    return f"{gate.state}{since}{until}: {gate.reason}"

@@ -48,10 +48,11 @@ def doctor(
     app: AppOption = None,
     offline: Annotated[bool, typer.Option("--offline", help="Ask no vendor anything.")] = False,
     deep: Annotated[bool, typer.Option("--deep", help="Read all of SQLite's file; commits wait meanwhile.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Compare how each vendor answers with last time.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Look the set-up over: store, disk, clocks, credentials by dry run, a worker that works. Exit 1 if one is bad."""
-    findings = asyncio.run(_examined(kit_of(app), ask_vendors=not offline, read_all=deep))
+    findings = asyncio.run(_examined(kit_of(app), ask_vendors=not offline, read_all=deep, compare=live))
     if as_json:
         print_json([dataclasses.asdict(finding) for finding in findings])
     else:
@@ -105,8 +106,8 @@ async def _work(attribution: Kit) -> None:
         attribution.store.close()
 
 
-async def _examined(attribution: Kit, *, ask_vendors: bool, read_all: bool) -> list[Finding]:
+async def _examined(attribution: Kit, **asked: bool) -> list[Finding]:
     try:
-        return await examine(attribution, ask_vendors=ask_vendors, read_all=read_all)
+        return await examine(attribution, **asked)
     finally:
         attribution.store.close()

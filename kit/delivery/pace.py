@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -65,17 +65,25 @@ class Slots:
 class Spacing:
     """Keeps requests so far apart that no more begin in a second than a destination allows; None: as they come."""
 
-    def __init__(self, per_second: float | None) -> None:
+    def __init__(
+        self,
+        per_second: float | None,
+        *,
+        steady: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._apart = 1 / per_second if per_second else 0.0
+        self._steady = steady
+        self._sleep = sleep
         self._next = 0.0
 
     async def wait(self) -> None:
         """Return when the next request may begin, in the order of the calls."""
         if self._apart:
-            now = time.monotonic()
+            now = self._steady()
             begins, self._next = self._next, max(now, self._next) + self._apart
             if begins > now:
-                await asyncio.sleep(begins - now)
+                await self._sleep(begins - now)
 
 
 @dataclass(slots=True)

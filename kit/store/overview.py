@@ -75,7 +75,9 @@ def _is_within(ids: range) -> ColumnElement[bool]:
 
 
 def _gate_of(row: Any) -> Gate | None:
-    return None if row is None else Gate(state=row.state, until=moment(row.until), reason=row.reason)
+    if row is None:
+        return None
+    return Gate(state=row.state, until=moment(row.until), reason=row.reason, since=moment(row.since))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,229 @@
+"""What a destination decides for itself: whom it takes, whose yes it needs, how large, how often, how long."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+import httpx
+import pytest
+
+from kit import ConfigurationError
+from kit.configuration import checked_destinations
+from kit.delivery.batch import Ready, batches, fingerprint, prepared, sending_of
+from kit.delivery.lease import Lease
+from kit.delivery.pace import Spacing
+from kit.delivery.retry import backoff, settle
+from kit.destinations import Destination
+from kit.destinations.base import Json, Judgement, Sending, Skip
+from kit.model import Consent, Conversion, DeliveryState, Dispatch, Verdict
+from kit.store.attempts import Settlement
+from kit.store.outbox import Claimed
+from tests.delivery.test_retry import CLAIMED
+from tests.support import NOON
+
+LEASED = Lease("token", {1}, NOON + timedelta(seconds=70), 70.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel(Destination):
+    """A shop's own destination that takes ten small events at once."""
+
+    vendor: ClassVar[str] = "parcel"
+    largest_request: ClassVar[int | None] = 2_000
+
+    name: str = "parcel"
+
+    def batch_limit(self, sending: Sending) -> int:
+        return 10
+
+    def check(self, dispatch: Dispatch, *, now: datetime) -> Skip | None:
+        return None
+
+    def payload(self, dispatch: Dispatch, *, now: datetime) -> Json:
+        return {"id": dispatch.event_id, "note": dispatch.conversion.extra.get("note")}
+
+    def build(self, sendings: Sequence[Sending]) -> httpx.Request:
+        return httpx.Request("POST", "https://parcel.example/", content=b"".join(one.payload for one in sendings))
+
+
+def looked_at(destination: Destination, claimed: Claimed = CLAIMED) -> Ready | Settlement:
+    return prepared(destination, claimed, LEASED, may_send=lambda consent: consent.granted is not False, now=NOON)
+
+
+@pytest.mark.parametrize(
+    ("takes", "taken"),
+    [
+        (None, True),
+        ({"purchase"}, True),
+        ({"refund"}, False),
+        (lambda dispatch: dispatch.conversion.order_id == "1", True),
+        (lambda dispatch: dispatch.conversion.extra.get("brand") == "b", False),
+    ],
+)
+def test_a_shop_says_what_a_destination_takes(
+    takes: Collection[str] | Callable[[Dispatch], bool] | None, taken: bool
+) -> None:
+    """By names or by a function: two brands of one shop go to two accounts of one vendor."""
+    found = looked_at(Parcel(takes=takes))
+
+    assert isinstance(found, Ready) == taken
+    if isinstance(found, Settlement):
+        assert (found.state, found.reason, found.curable) == (DeliveryState.SKIPPED, "policy", False)
+
+
+@pytest.mark.parametrize(
+    ("granted", "signal", "told"),
+    [
+        (True, "cookie", True),
+        (True, "shop", True),
+        (True, "opt_out", False),
+        (None, "none", False),
+        (False, "gpc", False),
+    ],
+)
+def test_a_destination_may_need_somebodys_yes(granted: bool | None, signal: str, told: bool) -> None:
+    """Also in a shop that is opt_out, whose rule alone is nobody's yes."""
+    claimed = replace(CLAIMED, consent=Consent(granted=granted, signal=signal, at=NOON))
+
+    found = looked_at(Parcel(consent="opt_in"), claimed)
+
+    assert isinstance(found, Ready) == told
+    if isinstance(found, Settlement):
+        assert (found.reason, found.curable) == ("consent", True)
+    assert isinstance(looked_at(Parcel(), claimed), Ready) == (granted is not False)
+
+
+def test_a_request_is_no_larger_than_the_vendor_takes() -> None:
+    """Six bodies of 300 bytes in requests of 2,000: three each; one that is too large alone is not held up."""
+    ready = [
+        Ready(CLAIMED, sending_of(replace(CLAIMED, delivery_id=number), b"x" * length), LEASED)
+        for number, length in enumerate([300] * 6 + [5_000, 10])
+    ]
+
+    found = list(batches(Parcel(), ready))
+
+    assert [[each.sending.delivery_id for each in batch] for batch in found] == [[0, 1, 2], [3, 4, 5], [6], [7]]
+
+
+def test_what_the_vendor_is_not_through_with_is_followed() -> None:
+    """Back to pending with the body to send next, when it asked for it; no attempt is counted."""
+    asked = Judgement(verdict=Verdict.OK, detail="PENDING", wait=timedelta(hours=6), follow=b'{"id": 7}')
+
+    settled = settle(CLAIMED, asked, alone=True, smaller=None, repeat_is_safe=True, now=NOON, dice=lambda: 0.5)
+
+    assert (settled.state, settled.payload, settled.due_at) == ("pending", b'{"id": 7}', NOON + timedelta(hours=6))
+    assert settled.uncounted
+
+
+@pytest.mark.parametrize(("alone", "state", "limit"), [(False, "pending", 1), (True, "dead", None)])
+def test_what_was_refused_in_company_is_sent_once_more_by_itself(alone: bool, state: str, limit: int | None) -> None:
+    """A batch was taken but for one; alone its own fault shows."""
+    said = Judgement(verdict=Verdict.INVALID, again_alone=True)
+
+    settled = settle(CLAIMED, said, alone=alone, smaller=None, repeat_is_safe=True, now=NOON, dice=lambda: 0.5)
+
+    assert (settled.state, settled.batch_limit) == (state, limit)
+
+
+def test_each_destination_has_its_own_patience() -> None:
+    """How long a delivery is tried, and the longest pause in between."""
+    old = replace(CLAIMED, created_at=NOON - timedelta(days=20), attempts=15)
+    given: dict[str, Any] = {"alone": True, "smaller": None, "repeat_is_safe": True, "now": NOON, "dice": lambda: 1.0}
+
+    patient = settle(
+        old,
+        Judgement(verdict=Verdict.TRANSIENT),
+        horizon=timedelta(days=60),
+        longest=timedelta(hours=6),
+        **given,
+    )
+    usual = settle(old, Judgement(verdict=Verdict.TRANSIENT), **given)
+
+    assert (patient.state, patient.due_at) == ("pending", NOON + timedelta(hours=6))
+    assert (usual.state, usual.reason) == ("dead", "expired")
+    assert isinstance(looked_at(Parcel(horizon=timedelta(days=60)), old), Ready)
+    assert backoff(15, dice=lambda: 1.0) == timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "refused", "in_doubt"),
+    [
+        (Verdict.UNKNOWN, False, True),
+        (Verdict.TRANSIENT, True, False),
+        (Verdict.THROTTLE, True, False),
+        (Verdict.NOT_SENT, False, None),
+    ],
+)
+def test_an_idempotency_keys_history_is_kept(verdict: Verdict, refused: bool, in_doubt: bool | None) -> None:
+    """Answered and not taken; no answer; never sent: what a repeat's 409 means depends on it (faults.md 2.2)."""
+    settled = settle(
+        CLAIMED,
+        Judgement(verdict=verdict),
+        alone=True,
+        smaller=None,
+        repeat_is_safe=True,
+        now=NOON,
+        dice=lambda: 0.5,
+    )
+
+    assert (settled.refused, settled.in_doubt) == (refused, in_doubt)
+
+
+async def test_requests_are_spaced() -> None:
+    """Of ten that are asked for at once, the last begins after nine tenths of a second, in a clock that is held."""
+    now, slept = 100.0, list[float]()
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    spacing = Spacing(10, steady=lambda: now, sleep=sleep)
+    for _ in range(10):
+        await spacing.wait()
+    now += 5
+    await spacing.wait()
+
+    assert slept == pytest.approx([0.1 * number for number in range(1, 10)])
+    endless = Spacing(None, steady=lambda: now, sleep=sleep)
+    await endless.wait()
+    assert len(slept) == 9
+
+
+def test_a_policy_in_code_is_the_same_set_up_in_every_process() -> None:
+    """A function's repr holds its address; the fingerprint must not."""
+
+    def only_us(dispatch: Dispatch) -> bool:
+        return dispatch.conversion.currency == "USD"
+
+    def made() -> Callable[[Dispatch], bool]:
+        return lambda dispatch: True
+
+    assert fingerprint(Parcel(takes=made())) == fingerprint(Parcel(takes=made()))
+    assert fingerprint(Parcel(takes=only_us)) != fingerprint(Parcel(takes=made()))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"consent": "always"}, r"parcel\.consent"),
+        ({"takes": "purchase"}, r"parcel\.takes: is a text; pass a set"),
+        ({"max_in_flight": 0}, r"parcel\.max_in_flight"),
+        ({"requests_per_second": 0.0}, r"parcel\.requests_per_second"),
+        ({"horizon": timedelta(0)}, r"parcel\.horizon"),
+        ({"longest_wait": timedelta(seconds=-1)}, r"parcel\.longest_wait"),
+    ],
+)
+def test_a_policy_that_cannot_be_is_refused_at_start(given: dict[str, Any], said: str) -> None:
+    """The message names the destination and the field."""
+    with pytest.raises(ConfigurationError, match=said):
+        checked_destinations([Parcel(**given)])
+
+
+def test_a_conversion_of_a_test_is_not_part_of_this() -> None:
+    """`takes` is asked before shadow: what is left out has no payload."""
+    claimed = replace(CLAIMED, conversion=Conversion(order_id="1", test=True))
+
+    found = looked_at(Parcel(takes=()), claimed)
+
+    assert isinstance(found, Settlement)
+    assert (found.reason, found.payload) == ("policy", None)
