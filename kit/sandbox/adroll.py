@@ -3,17 +3,27 @@
 What the vendor leaves open (error statuses and bodies) is answered in the manner of its other APIs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from typing import Literal
+
+from pydantic import JsonValue
 
 from kit.sandbox import checks
-from kit.sandbox.checks import Rule
+from kit.sandbox.checks import Rule, phrase, sorted_out
 from kit.sandbox.record import Event, Received, Refusal, Ruling, events_in, inflated, parsed
-from kit.sandbox.vendor import Settings, Vendor, phrase, sorted_out
+from kit.sandbox.settings import Settings
+from kit.sandbox.tally import Money, money_of
+from kit.sandbox.vendor import Vendor
 
 EVENT_NAMES = frozenset(
     "pageView homeView productSearch addToCart purchase highValuePage gatedContent demoRequest signupPlan signupTrial "
     "contactSales liveChat formFill".split()
 )
+
+Errors = Literal["request", "event"]
+"""What a wrong event refuses: its whole request, or itself alone, told in `errors` of a 200. Neither is documented."""
 
 LARGEST_BATCH = 100
 
@@ -78,13 +88,23 @@ _WET = frozenset({"false", "0"})
 class AdRoll(Vendor):
     """`POST /api?advertisable=<EID>[&dry_run=true]`. `tokens` maps each known access token to its advertisable.
 
-    One wrong event refuses the whole request. A repeat is counted again: no deduplication is documented.
+    `errors` says what one wrong event refuses. `object_only` refuses a list, as AdRoll's own samples send one object a
+    request (contracts.md 10.1). A repeat is counted again: no deduplication is documented.
     """
 
     name = "adroll"
 
-    def __init__(self, tokens: Mapping[str, str], settings: Settings) -> None:
+    def __init__(
+        self,
+        tokens: Mapping[str, str],
+        settings: Settings,
+        *,
+        errors: Errors = "request",
+        object_only: bool = False,
+    ) -> None:
         super().__init__(settings)
+        self.errors: Errors = errors
+        self.object_only = object_only
         self._tokens = dict(tokens)
 
     def judge(self, received: Received, authorization: str) -> Ruling:
@@ -95,20 +115,50 @@ class AdRoll(Vendor):
             found = parsed(inflated(received.headers, received.body))
         except ValueError as exc:
             return self._refuse(400, Refusal(field="body", message=f"is not JSON: {exc}"))
+        if self.object_only and not isinstance(found, dict):
+            return self._refuse(400, Refusal(field="body", message="is not one object"))
         events = events_in(found, self.envelope)
         if not 1 <= len(events) <= LARGEST_BATCH:
             return self._refuse(400, Refusal(field="body", message=f"holds {len(events)} events; 1 to 100 are taken"))
         advertisable = received.query["advertisable"]
         problems = (problem for place, event in enumerate(events) for problem in _problems(event, place, advertisable))
         refused_events, warnings = sorted_out(problems, strict=self.strict)
-        if refused_events:
+        if refused_events and self.errors == "request":
             return self._refuse(400, *refused_events, warnings=warnings)
-        dry = received.query.get("dry_run") in _DRY
-        taken = () if dry else tuple(range(len(events)))
-        return Ruling(status=200, body={}, events=events, taken=taken, warnings=warnings, authorized=True)
+        failed = {refusal.event for refusal in refused_events}
+        taken = tuple(place for place in range(len(events)) if place not in failed)
+        return Ruling(
+            status=200,
+            body={"errors": _told(refused_events)} if refused_events else {},
+            events=events,
+            taken=() if self.is_dry(received) else taken,
+            refused=refused_events,
+            warnings=warnings,
+            authorized=True,
+        )
 
     def trouble(self, status: int) -> object:
         return {} if status < 300 else {"errors": [{"message": phrase(status), "code": status}]}
+
+    def without(self, received: Received, ruling: Ruling, places: Collection[int]) -> Ruling:
+        failed = [Refusal(field="event", message="cannot be taken", event=place) for place in sorted(places)]
+        taken = tuple(place for place in ruling.taken if place not in places)
+        return replace(ruling, body={"errors": _told((*ruling.refused, *failed))}, taken=taken)
+
+    def is_dry(self, received: Received) -> bool:
+        """Return whether a request is checked and recorded, and not counted."""
+        return received.query.get("dry_run") in _DRY
+
+    @property
+    def dry_runs(self) -> tuple[Received, ...]:
+        """Return the dry runs that are remembered, the oldest first."""
+        return tuple(received for received in self.requests if self.is_dry(received))
+
+    def details(self) -> dict[str, JsonValue]:
+        return {"dry runs": len(self.dry_runs)}
+
+    def money_of(self, event: Event) -> Money | None:
+        return money_of(event.get("conversion_value"), event.get("currency"))
 
     def order_of(self, event: Event) -> str | None:
         attributes = event.get("event_attributes")
@@ -141,12 +191,16 @@ class AdRoll(Vendor):
     def _refuse(
         self, status: int, *refused: Refusal, warnings: tuple[str, ...] = (), authorized: bool | None = True
     ) -> Ruling:
-        errors = [
-            {"message": f"{refusal.field} {refusal.message}", "field": refusal.field}
-            | ({} if refusal.event is None else {"event": refusal.event})
-            for refusal in refused[:_MOST_ERRORS]
-        ]
-        return Ruling(status=status, body={"errors": errors}, refused=refused, warnings=warnings, authorized=authorized)
+        body = {"errors": _told(refused)}
+        return Ruling(status=status, body=body, refused=refused, warnings=warnings, authorized=authorized)
+
+
+def _told(refused: Iterable[Refusal]) -> list[object]:
+    return [
+        {"message": f"{refusal.field} {refusal.message}", "field": refusal.field}
+        | ({} if refusal.event is None else {"event": refusal.event})
+        for refusal in islice(refused, _MOST_ERRORS)
+    ]
 
 
 def _problems(event: Event, place: int, advertisable: str) -> Iterator[Refusal]:

@@ -1,9 +1,11 @@
 """Checks of one field, written from the vendors' pages and shared with nothing that sends: a second opinion."""
 
+import hashlib
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from kit.money import MINOR_DIGITS
@@ -20,6 +22,7 @@ _HUGE = 10**18
 _DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?\Z")
 _HEX_64 = re.compile(r"[0-9a-fA-F]{64}\Z")
 _HEX_32 = re.compile(r"[0-9a-f]{32}\Z")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
 
 Holds = Callable[[object], bool]
 
@@ -45,6 +48,25 @@ def broken(rules: Iterable[Rule], found: Mapping[str, object], *, event: int, at
             yield Refusal(field=at + rule.field, message=rule.words, event=event, soft=rule.soft)
 
 
+def sorted_out(found: Iterable[Refusal], *, strict: bool) -> tuple[tuple[Refusal, ...], tuple[str, ...]]:
+    """Return what is refused, and in words what is only warned of because the vendor is lenient."""
+    refused, warned = [], []
+    for refusal in found:
+        if refusal.soft and not strict:
+            warned.append(f"{refusal.field} {refusal.message}")
+        else:
+            refused.append(refusal)
+    return tuple(refused), tuple(warned)
+
+
+def phrase(status: int) -> str:
+    """Return the standard words of a status."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return f"HTTP {status}"
+
+
 def text(shortest: int, longest: int) -> Holds:
     """Return a check for a string of that many characters."""
     return lambda value: isinstance(value, str) and shortest <= len(value) <= longest
@@ -55,13 +77,30 @@ def one_of(names: Iterable[str]) -> Holds:
     return lambda value: isinstance(value, str) and value in known
 
 
+def unknown(
+    found: Mapping[str, object], known: Iterable[str], words: str, *, event: int, at: str = ""
+) -> Iterator[Refusal]:
+    """Yield a soft refusal for each field that is not known."""
+    for name in sorted(set(found) - set(known)):
+        yield Refusal(field=(at + name)[:64], message=words, event=event, soft=True)
+
+
 def pattern(expression: str) -> Holds:
     compiled = re.compile(expression)
     return lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None
 
 
+def digest_of(email: str) -> str:
+    """Return the SHA-256 digest by which vendors know an address: its spaces gone, in lower case."""
+    return hashlib.sha256("".join(email.split()).lower().encode()).hexdigest()
+
+
 def is_object(value: object) -> bool:
     return isinstance(value, dict)
+
+
+def is_list(value: object) -> bool:
+    return isinstance(value, list)
 
 
 def is_decimal_text(value: object) -> bool:
@@ -69,7 +108,7 @@ def is_decimal_text(value: object) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Return whether this is a number that a vendor's own types can hold; 1e400 reads as infinity."""
+    """Return whether this is a number that a vendor's own types can hold."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _HUGE
 
 
@@ -144,3 +183,11 @@ def is_lower_sha256(value: object) -> bool:
 
 def is_md5(value: object) -> bool:
     return isinstance(value, str) and _HEX_32.match(value) is not None
+
+
+def is_uuid(value: object) -> bool:
+    return isinstance(value, str) and _UUID.match(value) is not None
+
+
+def is_scalar(value: object) -> bool:
+    return isinstance(value, (str, bool)) or is_number(value)

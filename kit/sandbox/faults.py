@@ -1,11 +1,14 @@
 """Scripted faults: which request they meet, and how an answer is spoilt on its way back."""
 
 import asyncio
+import gzip
 import json
 import socket
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from threading import Lock
 from typing import Literal
 
@@ -15,6 +18,9 @@ from kit.sandbox.record import Received
 
 Reset = Literal["before", "during", "after"]
 When = Callable[[Received], bool]
+
+Waiting = float | str | datetime
+"""What one Retry-After header says: seconds, whole, broken or negative; a time, written as an HTTP date; any text."""
 
 #: Where a served request's scope has a function that returns its connection's transport, to end it as no ASGI
 #: message can.
@@ -47,6 +53,8 @@ class Fault:
     reset: Reset | None = None
     close: bool = False
     counts: bool = True
+    gzipped: bool = False
+    refuse: frozenset[str] = frozenset()
     when: When | None = None
 
     @property
@@ -59,6 +67,8 @@ class Fault:
             f"one byte every {self.drip:g} s" if self.drip else "",
             f"reset {self.reset}" if self.reset else "",
             "closed without an answer" if self.close else "",
+            "gzip" if self.gzipped else "",
+            f"refuses {len(self.refuse)} of the events" if self.refuse else "",
         ]
         return ", ".join(part for part in said if part) or "other headers"
 
@@ -132,6 +142,38 @@ class Script:
 def fault_headers(given: Mapping[str, str] | Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     pairs = given.items() if isinstance(given, Mapping) else given
     return tuple((name.lower(), value) for name, value in pairs)
+
+
+def waiting_headers(given: Waiting | Sequence[Waiting] | None) -> tuple[tuple[str, str], ...]:
+    """Return a Retry-After line for each waiting that is given."""
+    if given is None:
+        return ()
+    each = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+    return tuple(("retry-after", _waiting_text(one)) for one in each)
+
+
+def _waiting_text(waiting: Waiting) -> str:
+    if isinstance(waiting, datetime):
+        return format_datetime(waiting.astimezone(UTC), usegmt=True)
+    return str(waiting)
+
+
+def spoilt(answer: Answer, fault: Fault, trouble: Callable[[int], object]) -> Answer:
+    """Return the vendor's answer with the status, body and headers of the fault; `trouble` words a bare status."""
+    status = answer.status if fault.status is None else fault.status
+    body = answer.body if status == answer.status else encoded(trouble(status))
+    body = body if fault.body is None else fault.body
+    body = b"" if status in {204, 304} else body
+    headers = dict(answer.headers)
+    if fault.gzipped and body:
+        body = gzip.compress(body, mtime=0)
+        headers["content-encoding"] = "gzip"
+    headers["content-length"] = str(len(body))
+    if status in {204, 304}:
+        del headers["content-length"]
+    for name, _ in fault.headers:
+        headers.pop(name, None)
+    return Answer(status=status, headers=(*headers.items(), *fault.headers), body=body)
 
 
 async def give(answer: Answer, fault: Fault | None, scope: Scope, receive: Receive, send: Send) -> None:

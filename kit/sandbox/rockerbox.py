@@ -6,10 +6,14 @@ The real service most likely stores whatever it gets; strict refuses what would 
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from pydantic import JsonValue
+
 from kit.sandbox import checks
-from kit.sandbox.checks import Rule
+from kit.sandbox.checks import Rule, phrase, sorted_out
 from kit.sandbox.record import Event, Received, Refusal, Ruling, parsed
-from kit.sandbox.vendor import Settings, Vendor, phrase, sorted_out
+from kit.sandbox.settings import Settings
+from kit.sandbox.tally import Money, money_of
+from kit.sandbox.vendor import Vendor
 
 NO_IDENTIFY = "no identify call named this person before"
 
@@ -30,10 +34,19 @@ _FIELDS = (
     Rule("revenue", checks.is_decimal, "is not a decimal string or number", soft=True),
     Rule("phone", checks.text(1, 64), "is not a string", soft=True),
 )
+_AD = ("ad_campaignid", "ad_adgroupid", "ad_creativeid")
+_MARKETING = (
+    Rule("user_id", checks.text(1, 256), "is not a string", required=True, soft=True),
+    Rule("timestamp", checks.is_whole_epoch_seconds, "is not whole UTC epoch seconds", required=True, soft=True),
+    *(Rule(name, checks.text(1, 256), "is not a string", required=True, soft=True) for name in _AD),
+)
 
 
 class Rockerbox(Vendor):
     """`POST /webhook/data?advertiser=<ID>` (also `/rudderstack`), and `POST /identify` for the pixel's calls.
+
+    An event that names an ad and no action is a marketing event: taken, kept in `marketing`, and no conversion. Revenue
+    counts as dollars, whatever it was: the webhook has no currency.
 
     `key` names the fields of the conversion key, with commas; `date` is the day of the event's timestamp. An event
     that lacks one of them is never counted. `cross_day` tells repeats apart from day to day too, as the vendor's
@@ -59,8 +72,24 @@ class Rockerbox(Vendor):
 
     @property
     def unattributable(self) -> tuple[Received, ...]:
-        """Return the webhooks whose customer id and e-mail no identify call had named before they came."""
-        return tuple(received for received in self.requests if NO_IDENTIFY in received.warnings)
+        """Return the counted webhooks whose customer id and e-mail no identify call had named before they came."""
+        return tuple(received for received in self.requests if received.counted and NO_IDENTIFY in received.warnings)
+
+    @property
+    def marketing(self) -> tuple[Event, ...]:
+        """Return the marketing events that are remembered, the oldest first."""
+        taken = (received for received in self.requests if received.status == 200 and not received.refused)
+        return tuple(event for received in taken for event in received.events if _is_marketing(event))
+
+    def identify(self, *, external_id: str | None = None, email: str | None = None) -> None:
+        """Say what the pixel's identify call would have said. `email` may be raw or its SHA-256 digest.
+
+        Raises ValueError when neither is given.
+        """
+        names = _names_of({"external_id": external_id, "email": email}, "external_id")
+        if not names:
+            raise ValueError("external_id or email is required")
+        self._identified |= names
 
     def clear(self) -> None:
         super().clear()
@@ -85,6 +114,12 @@ class Rockerbox(Vendor):
     def trouble(self, status: int) -> object:
         return {} if status < 300 else {"error": phrase(status)}
 
+    def money_of(self, event: Event) -> Money | None:
+        return money_of(event.get("revenue"), "USD")
+
+    def details(self) -> dict[str, JsonValue]:
+        return {"identified": len(self._identified), "unattributable": len(self.unattributable)}
+
     def order_of(self, event: Event) -> str | None:
         order = event.get("order_id")
         return order if isinstance(order, str) else None
@@ -106,21 +141,26 @@ class Rockerbox(Vendor):
         refused, warnings = sorted_out(_problems(event), strict=self.strict)
         if refused:
             return _refuse(400, *refused, warnings=warnings)
-        if not self._identified & _names_of(event, "customer_id"):
+        if _is_marketing(event):
+            return Ruling(status=200, body={}, events=(event,), warnings=warnings)
+        if not self._identified & _webhook_names_of(event):
             warnings += (NO_IDENTIFY,)
         if missing := [name for name in self._key if name != "date" and _absent(event, name)]:
             warnings += (f"{', '.join(missing)} of the conversion key is missing; never counted",)
         return Ruling(status=200, body={}, events=(event,), taken=(0,), warnings=warnings)
 
     def _identify(self, event: Event) -> Ruling:
-        names = _names_of(event, "external_id")
-        if not names:
+        try:
+            self.identify(external_id=event.get("external_id"), email=event.get("email"))
+        except ValueError:
             return _refuse(400, Refusal(field="external_id", message="or email is required", event=0))
-        self._identified |= names
         return Ruling(status=200, body={}, events=(event,))
 
 
 def _problems(event: Event) -> Iterator[Refusal]:
+    if _is_marketing(event):
+        yield from checks.broken(_MARKETING, event, event=0)
+        return
     yield from checks.broken(_FIELDS, event, event=0)
     if "email" not in event and "customer_id" not in event:
         yield Refusal(field="email", message="or customer_id is required", event=0, soft=True)
@@ -130,6 +170,18 @@ def _names_of(event: Event, id_field: str) -> set[str]:
     """Return the person's names, marked by kind: the two ids must be equal, an e-mail in any case."""
     found = {f"id:{event[id_field]}"} if event.get(id_field) else set()
     return found | ({f"email:{str(event['email']).strip().lower()}"} if event.get("email") else set())
+
+
+def _webhook_names_of(event: Event) -> set[str]:
+    """Return the names of a webhook's person; the pixel may have told the digest of the same address."""
+    names = _names_of(event, "customer_id")
+    if event.get("email"):
+        names.add(f"email:{checks.digest_of(str(event['email']))}")
+    return names
+
+
+def _is_marketing(event: Event) -> bool:
+    return "action" not in event and any(name in event for name in _AD)
 
 
 def _absent(event: Event, name: str) -> bool:

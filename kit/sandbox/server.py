@@ -1,94 +1,60 @@
-"""The sandbox: the three vendors together, with their credentials, over ASGI or over a real socket."""
+"""The sandbox: every vendor's surfaces together, with their credentials, over ASGI or over a real socket."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
-from typing import Literal
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Host, Mount
+from starlette.types import Receive, Scope, Send
 
 from kit.errors import ConfigurationError
-from kit.sandbox import page
-from kit.sandbox.adroll import AdRoll
+from kit.sandbox.adroll import AdRoll, Errors
+from kit.sandbox.control import Control
+from kit.sandbox.credentials import Addresses as Addresses
+from kit.sandbox.credentials import Credentials as Credentials
+from kit.sandbox.credentials import environment
+from kit.sandbox.doors import Tokens
 from kit.sandbox.rockerbox import Rockerbox
 from kit.sandbox.rokt import Rokt, Window
-from kit.sandbox.vendor import Clock, Settings, Vendor, utc_now
-
-_PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
-
-#: How many calls /calls.json returns when `limit` does not say.
-_CALLS = 500
+from kit.sandbox.rokt_audience import RoktAudience
+from kit.sandbox.rokt_conversions import Locates, RoktConversions
+from kit.sandbox.rokt_deletions import RoktDeletions
+from kit.sandbox.rokt_postback import RoktPostback
+from kit.sandbox.rokt_token import RoktToken, Spelling
+from kit.sandbox.settings import Clock, Settings, utc_now
+from kit.sandbox.vendor import Vendor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """What a destination must be configured with to be let in. The foreign token is known to AdRoll, for another
-    advertisable: it is answered 403."""
+class _ByPath:
+    """Several surfaces at one address: the path decides, and the first one answers for what nobody claims."""
 
-    adroll_advertisable: str = "SANDBOXADVERTISABLE001"
-    adroll_pixel: str = "SANDBOXPIXEL0000000001"
-    adroll_token: str = field(default="sandbox-token", repr=False)
-    adroll_foreign_token: str = field(default="sandbox-foreign-token", repr=False)
-    rokt_account: str = "sandbox-account"
-    rokt_public_key: str = "rpub-sandbox"
-    rokt_secret_key: str = field(default="rsec-sandbox", repr=False)
-    rockerbox_advertiser: str = "sandbox-advertiser"
+    def __init__(self, surfaces: Sequence[Vendor]) -> None:
+        self._surfaces = surfaces
 
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where a served sandbox is. A destination's `base_url` is its vendor's URL here."""
-
-    url: str
-
-    @property
-    def adroll_url(self) -> str:
-        return f"{self.url}/adroll"
-
-    @property
-    def rokt_url(self) -> str:
-        return f"{self.url}/rokt"
-
-    @property
-    def rockerbox_url(self) -> str:
-        return f"{self.url}/rockerbox"
-
-
-class _FaultBody(BaseModel):
-    """The JSON of `POST /faults`; the fields are those of `Vendor.answers`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    vendor: Literal["adroll", "rokt", "rockerbox"]
-    status: int | None = Field(default=None, ge=200, le=599)
-    headers: Mapping[str, str] = {}
-    body: JsonValue = None
-    delay: float = Field(default=0.0, ge=0, le=3600)
-    drip: float = Field(default=0.0, ge=0, le=60)
-    reset: Literal["before", "during", "after"] | None = None
-    close: bool = False
-    counts: bool | None = None
-    times: int | None = Field(default=1, ge=1)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        claimed = (surface for surface in self._surfaces if path.startswith(surface.paths))
+        await next(claimed, self._surfaces[0])(scope, receive, send)
 
 
 class Sandbox:
     """AdRoll, Rokt and Rockerbox on this machine: strict by default, and scripted to fail where a test needs it.
 
-    `strict`               see Settings; False refuses only what would certainly be refused, and warns of the rest
-    `clock`                the time that windows and records go by
-    `keep`                 how many requests each vendor remembers
-    `rokt_window`          what an event outside Rokt's time window refuses: the "request" or the "event" alone
-    `rockerbox_key`        the conversion key set in Rockerbox's own settings, fields with commas between
-    `rockerbox_cross_day`  Rockerbox's switch: repeats are told apart from day to day too
+    `adroll`, `rokt` (Event API) and `rockerbox` are the three `vendors`; Rokt's other surfaces, each with requests,
+    faults and a view of its own, are `rokt_token`, `rokt_conversions`, `rokt_audience`, `rokt_postback`,
+    `rokt_deletions`. All of them are the `surfaces`.
+
+    `strict`                   see Settings; False refuses only what would certainly be refused, and warns of the rest
+    `clock`                    the time that windows, tokens, keys and records go by
+    `keep`                     how many requests each vendor remembers
+    `adroll_errors`            what a wrong event refuses: the "request" or the "event" alone
+    `adroll_object_only`       AdRoll takes one object a request and no list
+    `rokt_window`              what an event outside Rokt's time window refuses: the "request" or the "event" alone
+    `rokt_oauth_spelling`      how the token's answer spells its key, "access_token" or "Access_token"
+    `rokt_conversions_locates` how a bulk error says where: "both", "path", "position" or "nothing"
+    `rockerbox_key`            the conversion key set in Rockerbox's own settings, fields with commas between
+    `rockerbox_cross_day`      Rockerbox's switch: repeats are told apart from day to day too
     """
 
     def __init__(
@@ -98,55 +64,75 @@ class Sandbox:
         strict: bool = True,
         clock: Clock = utc_now,
         keep: int = 100_000,
+        adroll_errors: Errors = "request",
+        adroll_object_only: bool = False,
         rokt_window: Window = "request",
+        rokt_oauth_spelling: Spelling = "access_token",
+        rokt_conversions_locates: Locates = "both",
         rockerbox_key: str = "order_id",
         rockerbox_cross_day: bool = False,
     ) -> None:
         held = self.credentials = credentials or Credentials()
         settings = Settings(strict=strict, clock=clock, keep=keep)
-        tokens = {held.adroll_foreign_token: "", held.adroll_token: held.adroll_advertisable}
-        self.adroll = AdRoll(tokens, settings)
-        accounts = frozenset({held.rokt_account})
-        self.rokt = Rokt(held.rokt_public_key, held.rokt_secret_key, accounts, settings, window=rokt_window)
+        tokens, accounts, pair = Tokens(), frozenset({held.rokt_account}), (held.rokt_public_key, held.rokt_secret_key)
+        known = {held.adroll_foreign_token: "", held.adroll_token: held.adroll_advertisable}
+        self.adroll = AdRoll(known, settings, errors=adroll_errors, object_only=adroll_object_only)
+        self.rokt = Rokt(*pair, accounts, tokens, settings, window=rokt_window)
+        self.rokt_token = RoktToken(
+            held.rokt_app_id, held.rokt_app_secret, tokens, settings, spelling=rokt_oauth_spelling
+        )
+        self.rokt_conversions = RoktConversions(
+            held.rokt_api_key, held.rokt_api_secret, settings, locates=rokt_conversions_locates
+        )
+        self.rokt_audience = RoktAudience(*pair, held.rokt_audience_key, accounts, settings)
+        self.rokt_postback = RoktPostback(accounts, settings)
+        self.rokt_deletions = RoktDeletions(tokens, accounts, settings)
         advertisers = frozenset({held.rockerbox_advertiser})
         self.rockerbox = Rockerbox(advertisers, settings, key=rockerbox_key, cross_day=rockerbox_cross_day)
-        self.app = Starlette(
-            routes=[
-                Route("/", self._page),
-                Route("/calls.json", self._calls),
-                Route("/faults", self._faults, methods=["POST"]),
-                Route("/clear", self._clear, methods=["POST"]),
-                *(Mount(f"/{vendor.name}", app=vendor) for vendor in self.vendors),
-            ]
-        )
+        self.app = self._app()
+        self._served: list[Addresses] = []
 
     @property
     def vendors(self) -> tuple[Vendor, Vendor, Vendor]:
         return (self.adroll, self.rokt, self.rockerbox)
 
+    @property
+    def surfaces(self) -> tuple[Vendor, ...]:
+        return (
+            self.adroll,
+            self.rokt,
+            self.rokt_token,
+            self.rokt_conversions,
+            self.rokt_audience,
+            self.rokt_postback,
+            self.rokt_deletions,
+            self.rockerbox,
+        )
+
+    @property
+    def addresses(self) -> Addresses:
+        """Return where this is served, the newest address if it is served more than once.
+
+        Raises ConfigurationError when it is not served.
+        """
+        if not self._served:
+            raise ConfigurationError("sandbox", "is not served; enter `serve()` or `serving()` first")
+        return self._served[-1]
+
     def environment(self, addresses: Addresses) -> list[str]:
         """Return the `KIT_*` lines with which a shop reports to this sandbox instead of to the vendors."""
-        held = self.credentials
-        return [
-            f"KIT_ADROLL_ADVERTISABLE={held.adroll_advertisable}",
-            f"KIT_ADROLL_PIXEL={held.adroll_pixel}",
-            f"KIT_ADROLL_TOKEN={held.adroll_token}",
-            f"KIT_ADROLL_BASE_URL={addresses.adroll_url}",
-            f"KIT_ROKT_ACCOUNT={held.rokt_account}",
-            f"KIT_ROKT_PUBLIC_KEY={held.rokt_public_key}",
-            f"KIT_ROKT_SECRET_KEY={held.rokt_secret_key}",
-            f"KIT_ROKT_BASE_URL={addresses.rokt_url}",
-            f"KIT_ROCKERBOX_ADVERTISER={held.rockerbox_advertiser}",
-            f"KIT_ROCKERBOX_BASE_URL={addresses.rockerbox_url}",
-        ]
+        return environment(self.credentials, addresses)
 
     def clear(self) -> None:
         """Forget everything that the vendors got and every fault that waits."""
-        for vendor in self.vendors:
-            vendor.clear()
+        for surface in self.surfaces:
+            surface.clear()
 
     def transport(self) -> httpx.ASGITransport:
-        """Return a transport into the app without a socket; resets surface as ConnectionResetError."""
+        """Return a transport into the app without a socket; resets surface as ConnectionResetError.
+
+        It serves the vendors' real host names too: a client with this transport reaches no other.
+        """
         return httpx.ASGITransport(app=self.app)
 
     @contextmanager
@@ -158,8 +144,8 @@ class Sandbox:
         _need_uvicorn()
         from kit.sandbox.sockets import served_in_thread
 
-        with served_in_thread(self.app, host, port) as url:
-            yield Addresses(url)
+        with served_in_thread(self.app, host, port) as url, self._at(url) as addresses:
+            yield addresses
 
     @asynccontextmanager
     async def serving(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Addresses]:
@@ -171,32 +157,34 @@ class Sandbox:
         from kit.sandbox.sockets import served_in_loop
 
         async with served_in_loop(self.app, host, port) as url:
-            yield Addresses(url)
+            with self._at(url) as addresses:
+                yield addresses
 
-    async def _page(self, request: Request) -> Response:
-        return HTMLResponse(page.html(self.vendors), headers=_PAGE_HEADERS)
-
-    async def _calls(self, request: Request) -> Response:
+    @contextmanager
+    def _at(self, url: str) -> Iterator[Addresses]:
+        addresses = Addresses(url)
+        self._served.append(addresses)
         try:
-            limit = int(request.query_params.get("limit", _CALLS))
-        except ValueError:
-            return JSONResponse({"errors": ["limit is not a whole number"]}, status_code=400)
-        return JSONResponse(page.as_json(self.vendors, max(limit, 0)), headers={"Cache-Control": "no-store"})
+            yield addresses
+        finally:
+            self._served.remove(addresses)
 
-    async def _faults(self, request: Request) -> Response:
-        try:
-            given = _FaultBody.model_validate_json(await request.body())
-        except ValidationError as exc:
-            problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in exc.errors()]
-            return JSONResponse({"errors": problems}, status_code=400)
-        vendor: Vendor = getattr(self, given.vendor)
-        settings = {name: getattr(given, name) for name in type(given).model_fields if name != "vendor"}
-        vendor.answers(**settings)
-        return JSONResponse({"waiting": vendor.faults}, status_code=201)
-
-    async def _clear(self, request: Request) -> Response:
-        self.clear()
-        return Response(status_code=204)
+    def _app(self) -> Starlette:
+        rokt = _ByPath([surface for surface in self.surfaces if surface is self.rokt or surface.paths])
+        control = Control(self.surfaces, self.clear)
+        return Starlette(
+            routes=[
+                Mount("/adroll", self.adroll),
+                Mount("/rokt", rokt),
+                Mount("/rokt-conversions", self.rokt_conversions),
+                Mount("/rockerbox", self.rockerbox),
+                Host("srv.adroll.com", self.adroll),
+                Host("{surface}.rokt.com", rokt),
+                Host("{pod}.mparticle.com", self.rokt_conversions),
+                Host("webhooks.getrockerbox.com", self.rockerbox),
+                *control.routes,
+            ]
+        )
 
 
 def _need_uvicorn() -> None:

@@ -5,19 +5,24 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from kit.sandbox import Sandbox
+from kit.sandbox import Addresses, Sandbox
 
-from .vectors import NOW, VECTORS
-
-
-@pytest.fixture
-def sandbox() -> Sandbox:
-    return Sandbox(VECTORS, clock=lambda: NOW)
+from .vectors import VECTORS, Clock
 
 
 @pytest.fixture
-def lenient() -> Sandbox:
-    return Sandbox(VECTORS, clock=lambda: NOW, strict=False)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def sandbox(clock: Clock) -> Sandbox:
+    return Sandbox(VECTORS, clock=clock)
+
+
+@pytest.fixture
+def lenient(clock: Clock) -> Sandbox:
+    return Sandbox(VECTORS, clock=clock, strict=False)
 
 
 @pytest.fixture
@@ -30,3 +35,9 @@ async def client(sandbox: Sandbox) -> AsyncIterator[httpx.AsyncClient]:
 async def lenient_client(lenient: Sandbox) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(transport=lenient.transport(), base_url="http://sandbox.test") as client:
         yield client
+
+
+@pytest.fixture
+async def served(sandbox: Sandbox) -> AsyncIterator[Addresses]:
+    async with sandbox.serving() as addresses:
+        yield addresses

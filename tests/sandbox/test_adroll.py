@@ -2,12 +2,15 @@
 
 import gzip
 import json
+from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
 
 from kit.sandbox import Event, Sandbox
+
+from .vectors import NOW, VECTORS
 
 URL = "/adroll/api?advertisable=ADVEID0000000000000001"
 TOKEN = {"Authorization": "Token SAT-1", "Content-Type": "application/json"}
@@ -208,6 +211,7 @@ async def test_gzip_is_decoded(sandbox: Sandbox, client: httpx.AsyncClient) -> N
         ("identity", b"{"),
         ("identity", b"7"),
         ("identity", b'[{"conversion_value": NaN}]'),
+        ("identity", b'[{"conversion_value": 1e400}]'),
         ("identity", b"[" * 100_000),
         ("identity", json.dumps([purchase()] * 101).encode()),
     ],
@@ -251,3 +255,77 @@ async def test_lenient_warns_where_the_pages_differ(lenient: Sandbox, lenient_cl
         "timestamp is not a number of UTC epoch seconds",
         "keyword is not a field of an event",
     )
+
+
+async def test_one_object_a_request_can_be_the_only_form() -> None:
+    """With adroll_object_only a list is refused, as if the vendor meant its own samples."""
+    sandbox = Sandbox(VECTORS, clock=lambda: NOW, adroll_object_only=True)
+
+    async with httpx.AsyncClient(transport=sandbox.transport(), base_url="http://sandbox.test") as client:
+        several = await client.post(URL, headers=TOKEN, json=[purchase()])
+        one = await client.post(URL, headers=TOKEN, json=purchase())
+
+    assert (several.status_code, one.status_code) == (400, 200)
+    assert several.json()["errors"][0]["message"] == "body is not one object"
+
+
+async def test_a_wrong_event_can_refuse_itself_alone() -> None:
+    """With adroll_errors="event" the answer is 200 with an error for each wrong event; the others count."""
+    sandbox = Sandbox(VECTORS, clock=lambda: NOW, adroll_errors="event")
+
+    async with httpx.AsyncClient(transport=sandbox.transport(), base_url="http://sandbox.test") as client:
+        answer = await client.post(URL, headers=TOKEN, json=[purchase(), purchase(ip=...), purchase()])
+
+    assert answer.status_code == 200
+    assert answer.json() == {"errors": [{"message": "ip is required", "field": "ip", "event": 1}]}
+    assert sandbox.adroll.requests[0].counted == (0, 2)
+
+
+async def test_chosen_events_fail_alone(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
+    """A scripted partial failure names the event's place and leaves the others to count."""
+    other = purchase(event_attributes={"order_id": "order-2"})
+    sandbox.adroll.answers(refuse=["order-2"])
+
+    answer = await client.post(URL, headers=TOKEN, json=[purchase(), other])
+
+    assert answer.status_code == 200
+    assert [(error["event"], error["message"]) for error in answer.json()["errors"]] == [(1, "event cannot be taken")]
+    assert sandbox.adroll.orders == {"order-1234": 1}
+    assert sandbox.adroll.refusals == ()
+
+
+@pytest.mark.parametrize("body", ["{}", "", "not json"])
+async def test_vector_ar_5_a_200_may_say_anything(sandbox: Sandbox, client: httpx.AsyncClient, body: str) -> None:
+    """The body of a success is not documented: an empty one, or none of JSON, counts all the same."""
+    sandbox.adroll.answers(200, body=body)
+
+    answer = await client.post(URL, headers=TOKEN, json=[purchase()])
+
+    assert (answer.status_code, answer.text) == (200, body)
+    assert sandbox.adroll.counted == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 413, 429, 503])
+async def test_vector_ar_5_failures(sandbox: Sandbox, client: httpx.AsyncClient, status: int) -> None:
+    """Each speaks in the shape of the vendor's other APIs, without Retry-After, and counts nothing."""
+    sandbox.adroll.answers(status)
+
+    answer = await client.post(URL, headers=TOKEN, json=[purchase()])
+
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (status, status)
+    assert "retry-after" not in answer.headers
+    assert sandbox.adroll.counted == 0
+
+
+async def test_what_adroll_would_count(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
+    """A repeat is money counted again, and the view names the order; a dry run is recorded and is no money."""
+    for sent in (purchase(), purchase(), purchase(event_name="pageView", conversion_value=..., currency=...)):
+        await client.post(URL, headers=TOKEN, json=[sent])
+    await client.post(URL + "&dry_run=true", headers=TOKEN, json=[purchase(conversion_value="1000")])
+
+    view = sandbox.adroll.view
+
+    assert (view.counted, view.orders, view.more_than_once) == (3, 1, {"order-1234": 3})
+    assert view.money == {"USD": Decimal("246.90")}
+    assert view.details == {"dry runs": 1}
+    assert sandbox.adroll.dry_runs[0].events[0]["conversion_value"] == "1000"

@@ -1,6 +1,8 @@
 """Rockerbox's sandbox takes what contracts.md 7 describes, and shows what its vendor would find out weeks later."""
 
+import hashlib
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -169,3 +171,128 @@ async def test_a_webhook_without_an_identify_before_it_is_shown(sandbox: Sandbox
     unknown = [received.events[0]["order_id"] for received in sandbox.rockerbox.unattributable]
     assert unknown == ["early", "stranger"]
     assert sandbox.rockerbox.identified == {"id:user-5678", "email:hello@example.com"}
+
+
+async def test_the_other_path_is_the_same_webhook(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
+    """RudderStack posts to /rudderstack; an order counts once over both."""
+    for path in ("/rockerbox/rudderstack?advertiser=ADV_ID", URL):
+        answer = await client.post(path, json=purchase())
+        assert answer.status_code == 200
+
+    assert [received.counted for received in sandbox.rockerbox.requests] == [(0,), ()]
+
+
+@pytest.mark.parametrize(
+    ("called", "sent"),
+    [
+        ({"external_id": "user-5678"}, {"email": ...}),
+        ({"email": "HELLO@example.com"}, {"customer_id": ...}),
+        ({"email": "36d7aa5cf5a0bd2ba4a5b4bf6b6c5a1f"}, None),
+        ({"email": hashlib.sha256(b"hello@example.com").hexdigest()}, {"customer_id": ...}),
+        ({"external_id": "hello@example.com"}, None),
+    ],
+)
+async def test_an_identify_call_can_be_told_in_python(
+    sandbox: Sandbox, client: httpx.AsyncClient, called: Any, sent: Event | None
+) -> None:
+    """The same person is found by the id, or by the address, raw or as its digest; anything else is a stranger."""
+    sandbox.rockerbox.identify(**called)
+
+    await client.post(URL, json=purchase(**(sent or {})))
+
+    assert len(sandbox.rockerbox.unattributable) == (1 if sent is None else 0)
+    assert sandbox.rockerbox.view.details["unattributable"] == (1 if sent is None else 0)
+
+
+def test_an_identify_call_of_nobody_is_a_mistake(sandbox: Sandbox) -> None:
+    """Neither id nor address: the test that says so is wrong."""
+    with pytest.raises(ValueError, match="external_id or email"):
+        sandbox.rockerbox.identify()
+
+
+async def test_only_counted_webhooks_are_unattributable(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
+    """A repeat, and an event without the conversion key, are not worth a line."""
+    for event in (purchase(), purchase(), purchase(order_id=...)):
+        await client.post(URL, json=event)
+
+    assert [received.counted for received in sandbox.rockerbox.unattributable] == [(0,)]
+
+
+MARKETING = {
+    "user_id": "user-5678",
+    "timestamp": "1768435110",
+    "ad_campaignid": "c1",
+    "ad_adgroupid": "g1",
+    "ad_creativeid": "x1",
+}
+
+
+async def test_a_marketing_event_is_no_conversion(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
+    """It is taken and kept apart: it counts as no order, and needs no identify."""
+    answer = await client.post(URL, json=MARKETING)
+
+    assert answer.status_code == 200
+    assert sandbox.rockerbox.marketing == (MARKETING,)
+    assert (sandbox.rockerbox.counted, sandbox.rockerbox.unattributable) == (0, ())
+    assert sandbox.rockerbox.requests[0].warnings == ()
+
+
+@pytest.mark.parametrize("field", ["user_id", "timestamp", "ad_campaignid", "ad_adgroupid", "ad_creativeid"])
+@pytest.mark.parametrize("value", [..., 5.5])
+async def test_a_marketing_event_has_all_its_fields(
+    sandbox: Sandbox, client: httpx.AsyncClient, lenient_client: httpx.AsyncClient, field: str, value: Any
+) -> None:
+    """As text; one that is missing or a number is refused by a strict sandbox and warned of by a lenient one."""
+    event = {name: held for name, held in (MARKETING | {field: value}).items() if held is not ...}
+
+    refused = await client.post(URL, json=event)
+    taken = await lenient_client.post(URL, json=event)
+
+    assert (refused.status_code, taken.status_code) == (400, 200)
+    assert sandbox.rockerbox.refusals[0].refused[0].field == field
+    assert sandbox.rockerbox.marketing == ()
+
+
+@pytest.mark.parametrize("status", [200, 204, 400, 404, 429, 500])
+async def test_vector_rb_11_any_answer_can_be_scripted(
+    sandbox: Sandbox, client: httpx.AsyncClient, status: int
+) -> None:
+    """What the vendor answers is undocumented; a success counts."""
+    sandbox.rockerbox.answers(status)
+
+    answer = await client.post(URL, json=purchase())
+
+    assert answer.status_code == status
+    assert sandbox.rockerbox.counted == (1 if status < 300 else 0)
+
+
+async def test_a_chosen_order_fails(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
+    """A vendor of one event a request fails the request; others pass."""
+    sandbox.rockerbox.answers(refuse=["2"], times=None)
+
+    answers = [await client.post(URL, json=purchase(order_id=order)) for order in ("1", "2", "2", "3")]
+
+    assert [answer.status_code for answer in answers] == [200, 400, 400, 200]
+    assert sandbox.rockerbox.orders == {"1": 1, "3": 1}
+
+
+async def test_what_rockerbox_would_count(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
+    """Revenue as dollars, each order once; what has no decimal revenue is worth nothing."""
+    for sent in (purchase(), purchase(), purchase(order_id="2", revenue=10), purchase(order_id="3", revenue=...)):
+        await client.post(URL, json=sent)
+
+    view = sandbox.rockerbox.view
+
+    assert (view.orders, view.repeated, view.money) == (3, 1, {"USD": Decimal("37.50")})
+
+
+@pytest.mark.parametrize("revenue", ["1e999999999999999999", "NaN", "27,50", [], True])
+async def test_revenue_that_is_no_decimal_is_worth_nothing(
+    lenient: Sandbox, lenient_client: httpx.AsyncClient, revenue: object
+) -> None:
+    """A lenient sandbox takes it with a warning, and sums the others."""
+    for sent in (purchase(revenue=revenue), purchase(order_id="2")):
+        answer = await lenient_client.post(URL, json=sent)
+        assert answer.status_code == 200
+
+    assert lenient.rockerbox.view.money == {"USD": Decimal("27.50")}

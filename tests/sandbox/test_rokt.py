@@ -1,54 +1,19 @@
-"""Rokt's sandbox refuses what contracts.md 3 forbids, by the request or by the event, and nothing else."""
+"""Rokt's Event API lets in what contracts.md 3 lets in, in both generations, and counts each order once."""
 
-from datetime import UTC, datetime
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
 
 from kit.sandbox import Event, Sandbox
-from kit.sandbox.rokt import earliest
 
-from .vectors import NOW, VECTORS
+from .rokt_vectors import HEADERS, URL, bearer, body, conversion, pairs
+from .vectors import NOW, Clock
 
-URL = "/rokt/v2/events"
-HEADERS = {
-    "Content-Type": "application/json",
-    "Charset": "utf-8",
-    "Rokt-Version": "2020-05-21",
-    "Authorization": "Basic cnB1Yi0xMTExOnJzZWMtMjIyMg==",
-}
-SHA = "fab1e2e699b3b927cbf875046a64f2225df02d5cb306f3857424c2bbb87be61f"
-NOBODY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-
-
-def pairs(**values: Any) -> list[Event]:
-    return [{"name": name, "value": value} for name, value in values.items()]
-
-
-def conversion(**changed: Any) -> Event:
-    """Return RK-1 of contracts.md 9.2 with these fields changed; a field set to ... is left out."""
-    event: Event = {
-        "clientEventId": "ff3bd69c-ca74-4337-af91-4d5d0bd00e38",
-        "eventType": "conversion",
-        "eventTime": "2025-12-22T10:21:29.339Z",
-        "objectData": pairs(
-            passbackconversiontrackingid="1bc29b36f623ba82aaf6724fd3b16718",
-            emailsha256=SHA,
-            transactionid="order-1001",
-            confirmationref="order-1001",
-            amount="99.80",
-            currency="USD",
-            quantity="2",
-            conversiontype="hotel_booking",
-            margin="10",
-        ),
-    }
-    return {name: value for name, value in (event | changed).items() if value is not ...}
-
-
-def body(*events: Event) -> Event:
-    return {"accountId": "12345", "events": list(events)}
+V1 = "/rokt/v1/events"
+KEY = "6d5c5a8e-1f0e-4d5b-9d50-2f3a7c0f4b11"
 
 
 async def test_vector_rk_1_is_accepted_as_it_stands(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
@@ -61,111 +26,10 @@ async def test_vector_rk_1_is_accepted_as_it_stands(sandbox: Sandbox, client: ht
 
 
 @pytest.mark.parametrize(
-    "event",
-    [
-        conversion(objectData=pairs(email="john@email.com")),
-        conversion(objectData=pairs(emailsha256=SHA.upper())),
-        conversion(objectData=pairs(passbackconversiontrackingid="zz"), metaData=pairs(note="x")),
-        conversion(eventType="signup", objectData=...),
-        conversion(eventTime="2026-01-15T00:05:00Z"),
-        conversion(eventTime="2026-01-15T00:04:59Z"),
-        conversion(eventTime="2024-07-15T00:00:00Z"),
-        conversion(eventTime="2026-01-14T00:00:00.123456789+00:00"),
-        conversion(objectData=pairs(email="a@b.c", custom="x" * 65_536, **{"n" * 256: ""})),
-        conversion(clientEventId="x" * 36, eventType="conversion"),
-        conversion(eventType="t" * 128),
-    ],
-)
-async def test_every_documented_form_is_taken(sandbox: Sandbox, client: httpx.AsyncClient, event: Event) -> None:
-    """Each single identity, the ends of the time window and the longest texts are counted."""
-    answer = await client.post(URL, headers=HEADERS, json=body(event))
-
-    assert answer.json() == {"data": {"unprocessedRecords": []}}
-    assert sandbox.rokt.accepted == (event,)
-
-
-@pytest.mark.parametrize(
-    ("changed", "words"),
-    [
-        ({"clientEventId": ...}, "clientEventId is required"),
-        ({"clientEventId": ""}, "clientEventId is not a string of 1 to 36 characters"),
-        ({"clientEventId": "x" * 37}, "clientEventId is not a string of 1 to 36 characters"),
-        ({"eventType": "t" * 129}, "eventType is not a string of 1 to 128 characters"),
-        ({"eventTime": ...}, "eventTime is required"),
-        ({"eventTime": "2026-01-14T18:00:00-06:00"}, "eventTime is not an RFC 3339 time in UTC"),
-        ({"eventTime": "2026-01-14T18:00:00"}, "eventTime is not an RFC 3339 time in UTC"),
-        ({"eventTime": "2026-02-30T18:00:00Z"}, "eventTime is not an RFC 3339 time in UTC"),
-        ({"eventTime": 1768435110}, "eventTime is not an RFC 3339 time in UTC"),
-        ({"objectData": {"email": "a@b.c"}}, "objectData is not a list"),
-        ({"objectData": ["email"]}, "objectData[0] is not an object with name and value"),
-        ({"objectData": [{"name": "email"}]}, "objectData[0].value is required"),
-        ({"objectData": pairs(email="a@b.c", quantity=2)}, "objectData[1].value is not a string of at most"),
-        ({"objectData": pairs(email="a@b.c", x="y" * 65_537)}, "objectData[1].value is not a string of at most"),
-        ({"objectData": pairs(email="a@b.c", **{"n" * 257: ""})}, "objectData[1].name is not a string of 1 to 256"),
-        ({"objectData": pairs(email="a@b.c", **{"RoKt.x": "1"})}, "objectData[1].name starts with rokt."),
-        ({"objectData": pairs(email="a@b.c") * 2}, "objectData[1].name comes twice"),
-        ({"metaData": pairs(**{"rokt.x": "1"})}, "metaData[0].name starts with rokt."),
-        ({"objectData": ...}, "objectData hold none of email, emailsha256, passbackconversiontrackingid"),
-        ({"objectData": pairs(transactionid="1")}, "objectData hold none of"),
-        ({"objectData": pairs(email=" John@Email.com ")}, "objectData.email is not an address in lower case"),
-        ({"objectData": pairs(email="John@email.com")}, "objectData.email is not an address in lower case"),
-        ({"objectData": pairs(email="")}, "objectData.email is not an address"),
-        ({"objectData": pairs(emailsha256=NOBODY)}, "objectData.emailsha256 is not a SHA-256 digest in hex"),
-        ({"objectData": pairs(emailsha256=SHA[:-1])}, "objectData.emailsha256 is not a SHA-256 digest in hex"),
-        ({"objectData": pairs(email="a@b.c", amount="1E+2")}, "objectData.amount is not a decimal string"),
-        ({"objectData": pairs(email="a@b.c", currency="usd")}, "objectData.currency is not an ISO 4217 code"),
-        ({"unknown": "1"}, "unknown is not a field of an event"),
-    ],
-)
-async def test_a_wrong_event_comes_back_and_the_others_count(
-    sandbox: Sandbox, client: httpx.AsyncClient, changed: dict[str, Any], words: str
-) -> None:
-    """It stands in unprocessedRecords with its reason and as it was sent; its neighbour is counted."""
-    wrong = conversion(**changed)
-
-    answer = await client.post(URL, headers=HEADERS, json=body(wrong, conversion()))
-
-    (record,) = answer.json()["data"]["unprocessedRecords"]
-    assert record["error"]["code"] == "ValidationError"
-    assert words in record["error"]["message"]
-    assert record["record"] == wrong
-    assert sandbox.rokt.accepted == (conversion(),)
-    assert sandbox.rokt.refusals[0].refused[0].event == 0
-
-
-@pytest.mark.parametrize("time", ["2024-07-14T00:00:00Z", "2024-07-14T23:59:59Z", "2026-01-15T00:05:01Z"])
-async def test_an_event_outside_the_window_refuses_the_request(
-    sandbox: Sandbox, client: httpx.AsyncClient, time: str
-) -> None:
-    """By default the whole request is answered 400 RequestValidationError, its right events included."""
-    answer = await client.post(URL, headers=HEADERS, json=body(conversion(), conversion(eventTime=time)))
-
-    assert (answer.status_code, answer.json()["data"]["code"]) == (400, "RequestValidationError")
-    assert sandbox.rokt.accepted == ()
-
-
-async def test_an_event_outside_the_window_can_refuse_itself_alone() -> None:
-    """With rokt_window="event" it comes back as an unprocessed record."""
-    sandbox = Sandbox(VECTORS, clock=lambda: NOW, rokt_window="event")
-    late = conversion(eventTime="2024-07-14T00:00:00Z")
-
-    async with httpx.AsyncClient(transport=sandbox.transport(), base_url="http://sandbox.test") as client:
-        answer = await client.post(URL, headers=HEADERS, json=body(late, conversion()))
-
-    assert [each["record"] for each in answer.json()["data"]["unprocessedRecords"]] == [late]
-    assert sandbox.rokt.accepted == (conversion(),)
-
-
-def test_eighteen_months_are_calendar_months() -> None:
-    """The last of August reaches back to the last of February."""
-    assert earliest(datetime(2025, 8, 31, tzinfo=UTC)) == datetime(2024, 2, 29, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
     ("method", "url", "headers", "status", "code"),
     [
         ("GET", URL, {}, 405, "Method Not Allowed"),
-        ("POST", "/rokt/v1/events", {}, 404, "Not Found"),
+        ("POST", "/rokt/v2/other", {}, 404, "Not Found"),
         ("POST", URL, {"Authorization": ""}, 401, "UnauthorizedError"),
         ("POST", URL, {"Authorization": "Basic cnB1Yi0xMTExOndyb25n"}, 401, "UnauthorizedError"),
         ("POST", URL, {"Authorization": "Basic %%%"}, 401, "UnauthorizedError"),
@@ -254,3 +118,178 @@ async def test_lenient_warns_of_formats_that_are_only_recommended(
         "Charset is not utf-8",
         "objectData.currency is not an ISO 4217 code in capitals",
     )
+
+
+async def test_v1_takes_the_same_body_with_a_token(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
+    """The conversion of RK-1 counts in v1 as in v2, and a wrong event beside it comes back."""
+    headers = HEADERS | {"Authorization": await bearer(client), "Idempotency-Key": KEY}
+
+    answer = await client.post(V1, headers=headers, json=body(conversion(), conversion(eventType="")))
+
+    assert [each["record"]["eventType"] for each in answer.json()["data"]["unprocessedRecords"]] == [""]
+    assert sandbox.rokt.accepted == (conversion(),)
+
+
+@pytest.mark.parametrize(
+    ("path", "authorization"),
+    [
+        (V1, ""),
+        (V1, "Bearer unknown"),
+        (V1, "Basic cnB1Yi0xMTExOnJzZWMtMjIyMg=="),
+        (URL, "the token"),
+    ],
+)
+async def test_a_credential_of_the_other_generation_does_not_open(
+    client: httpx.AsyncClient, path: str, authorization: str
+) -> None:
+    """v1 wants a live token, v2 the key pair."""
+    given = {"Authorization": await bearer(client) if authorization == "the token" else authorization}
+
+    answer = await client.post(path, headers=HEADERS | {"Idempotency-Key": KEY} | given, json=body(conversion()))
+
+    assert (answer.status_code, answer.json()["data"]["code"]) == (401, "UnauthorizedError")
+
+
+@pytest.mark.parametrize("key", ["", "order-1001", KEY + "0"])
+async def test_v1_wants_a_uuid_as_its_key(
+    client: httpx.AsyncClient, lenient: Sandbox, lenient_client: httpx.AsyncClient, key: str
+) -> None:
+    """Without one a strict sandbox refuses; a lenient one warns."""
+    further = {"Idempotency-Key": key} if key else {}
+
+    refused = await client.post(
+        V1, headers=HEADERS | further | {"Authorization": await bearer(client)}, json=body(conversion())
+    )
+    taken = await lenient_client.post(
+        V1, headers=HEADERS | further | {"Authorization": await bearer(lenient_client)}, json=body(conversion())
+    )
+
+    assert (refused.status_code, refused.json()["data"]["code"]) == (400, "RequestValidationError")
+    assert taken.status_code == 200
+    assert lenient.rokt.requests[0].warnings == ("Idempotency-Key is not a uuid; v1 requires one",)
+
+
+@pytest.mark.parametrize(("later", "status"), [(timedelta(hours=3, seconds=-1), 409), (timedelta(hours=3), 200)])
+async def test_a_key_is_known_for_three_hours(
+    sandbox: Sandbox, client: httpx.AsyncClient, clock: Clock, later: timedelta, status: int
+) -> None:
+    """Its repeat within them is answered 409, counts nothing and is no refusal; afterwards the key is free."""
+    first = HEADERS | {"Authorization": await bearer(client), "Idempotency-Key": KEY}
+    signup = conversion(eventType="signup")
+    await client.post(V1, headers=first, json=body(signup))
+    clock.now = NOW + later
+
+    again = await client.post(V1, headers=first | {"Authorization": await bearer(client)}, json=body(signup))
+
+    assert again.status_code == status
+    assert sandbox.rokt.counted == (1 if status == 409 else 2)
+    assert sandbox.rokt.refusals == ()
+    assert sandbox.rokt.requests[1].repeated == ((0,) if status == 409 else ())
+
+
+@pytest.mark.parametrize("wrong", [[], [conversion(eventTime="2020-01-01T00:00:00Z")]])
+async def test_a_refused_request_does_not_use_up_its_key(client: httpx.AsyncClient, wrong: list[Event]) -> None:
+    """What was answered 400 may be mended and sent again under the same key."""
+    headers = HEADERS | {"Authorization": await bearer(client), "Idempotency-Key": KEY}
+
+    refused = await client.post(V1, headers=headers, json=body(*wrong))
+    mended = await client.post(V1, headers=headers, json=body(conversion()))
+
+    assert (refused.status_code, mended.status_code) == (400, 200)
+
+
+@pytest.mark.parametrize(("counts", "status"), [(True, 409), (False, 200)])
+async def test_a_key_answered_with_a_scripted_503_is_known_when_the_request_counted(
+    sandbox: Sandbox, client: httpx.AsyncClient, counts: bool, status: int
+) -> None:
+    """The vendor may have worked before it failed; its 409 then says that the events are in."""
+    headers = HEADERS | {"Authorization": await bearer(client), "Idempotency-Key": KEY}
+    sandbox.rokt.answers(503, counts=counts)
+
+    failed = await client.post(V1, headers=headers, json=body(conversion()))
+    again = await client.post(V1, headers=headers, json=body(conversion()))
+
+    assert (failed.status_code, again.status_code) == (503, status)
+    assert sandbox.rokt.orders == {"order-1001": 1}
+
+
+async def test_v2_knows_no_idempotency_key(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
+    """The header is not in its table: a repeat is told by the order alone."""
+    answers = [
+        await client.post(URL, headers=HEADERS | {"Idempotency-Key": KEY}, json=body(conversion())) for _ in range(2)
+    ]
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert sandbox.rokt.requests[1].repeated == (0,)
+
+
+@pytest.mark.parametrize("chosen", ["e2", "order-2"])
+async def test_chosen_events_fail_alone(sandbox: Sandbox, client: httpx.AsyncClient, chosen: str) -> None:
+    """RK-5: of three events the chosen one comes back as ValidationError; a later request takes it."""
+    events = [
+        conversion(clientEventId=f"e{n}", objectData=pairs(email="a@b.c", transactionid=f"order-{n}"))
+        for n in (1, 2, 3)
+    ]
+    sandbox.rokt.answers(refuse=[chosen])
+
+    spared = await client.post(URL, headers=HEADERS, json=body(conversion()))
+    partly = await client.post(URL, headers=HEADERS, json=body(*events))
+    later = await client.post(URL, headers=HEADERS, json=body(events[1]))
+
+    assert spared.json() == later.json() == {"data": {"unprocessedRecords": []}}
+    error = {"code": "ValidationError", "message": "Invalid content"}
+    assert partly.json() == {"data": {"unprocessedRecords": [{"error": error, "record": events[1]}]}}
+    assert sandbox.rokt.orders == {"order-1001": 1, "order-1": 1, "order-3": 1, "order-2": 1}
+    assert sandbox.rokt.refusals == ()
+
+
+@pytest.mark.parametrize(
+    ("status", "body_of_its_own", "answered"),
+    [
+        (200, {}, {}),
+        (400, None, {"data": {"code": "RequestValidationError", "message": "Bad Request"}}),
+        (401, None, {"data": {"code": "UnauthorizedError", "message": "Unauthorized"}}),
+        (403, None, {"data": {"code": "Forbidden", "message": "Forbidden"}}),
+        (409, None, {"data": {"message": "Conflict"}}),
+        (429, None, {"data": {"message": "Too Many Requests"}}),
+        (500, None, {"data": {"code": "InternalServerError", "message": "Internal Server Error"}}),
+        (502, None, {"data": {"code": "ServiceUnavailableError", "message": "Bad Gateway"}}),
+        (503, None, {"data": {"code": "ServiceUnavailableError", "message": "Service Unavailable"}}),
+    ],
+)
+async def test_vector_rk_5_answers(
+    sandbox: Sandbox, client: httpx.AsyncClient, status: int, body_of_its_own: object, answered: object
+) -> None:
+    """Each status speaks with the code that the vendor documents for it, if any; only a success counts."""
+    sandbox.rokt.answers(status, body=body_of_its_own)
+
+    answer = await client.post(URL, headers=HEADERS, json=body(conversion()))
+
+    assert (answer.status_code, answer.json()) == (status, answered)
+    assert sandbox.rokt.counted == (1 if status == 200 else 0)
+
+
+async def test_chosen_and_wrong_events_come_back_together(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
+    """Each with its own reason."""
+    sandbox.rokt.answers(refuse=["e1"])
+    wrong = conversion(clientEventId="e0", eventTime="now")
+
+    answer = await client.post(URL, headers=HEADERS, json=body(wrong, conversion(clientEventId="e1")))
+
+    messages = [each["error"]["message"] for each in answer.json()["data"]["unprocessedRecords"]]
+    assert messages == ["eventTime is not an RFC 3339 time in UTC", "Invalid content"]
+
+
+async def test_what_rokt_would_count(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
+    """The view sums orders and money by currency after deduplication, and names repeats and refusals."""
+    euros = conversion(objectData=pairs(email="a@b.c", transactionid="2", amount="10.05", currency="EUR"))
+    no_money = conversion(objectData=pairs(email="a@b.c"))
+    await client.post(URL, headers=HEADERS, json=body(conversion(), euros, conversion(), no_money))
+    await client.post(URL, headers=HEADERS, json=body(conversion(eventTime="now")))
+
+    view = sandbox.rokt.view
+
+    assert (view.requests, view.counted, view.repeated, view.refused) == (2, 3, 1, 1)
+    assert (view.orders, view.more_than_once) == (2, {})
+    assert view.money == {"USD": Decimal("99.80"), "EUR": Decimal("10.05")}
+    assert view.reasons == {"eventTime is not an RFC 3339 time in UTC": 1}
