@@ -76,11 +76,18 @@ class Visitor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consent:
-    """Whether this visitor's data may be kept and sent: yes, no, or not known (None); from which signal, and when."""
+    """Whether this visitor's data may be kept and sent: yes, no, or not known (None); from which signal, and when.
+
+    `signal` also says whom a yes leaves out: "tcf -adroll" is a yes that does not cover the destination "adroll".
+    """
 
     granted: bool | None
     signal: str
     at: datetime
+
+    def covers(self, destination: str) -> bool:
+        """Return whether what this says holds for that destination too."""
+        return f" -{destination} " not in f"{self.signal} "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

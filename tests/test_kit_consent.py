@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from kit import Conversion, Kit
+from kit.consent import Signals, Tcf
 from kit.model import Identifiers
 from kit.store.overview import told
+from tests.consent.strings import tc_string
 from tests.support import Browser, make_kit
 from tests.test_kit import browser_reports, identifiers, purchase, rows, states
 
@@ -174,3 +176,20 @@ async def test_a_gap_that_was_said_to_be_none_is_filled(kit: Kit) -> None:
     assert (await identifiers(kit)).customer_id == "customer-1"
     await kit.worker.drain()
     assert states(await rows(kit))["adroll"] == ("skipped", "identifier")
+
+
+async def test_a_vendor_that_the_tc_string_refuses_is_told_nothing(tmp_path: Path) -> None:
+    """Purposes are allowed and AdRoll is not: the order goes to the others alone, whatever the banner was told."""
+    kit = make_kit(tmp_path, consent=Signals(rule="opt_in", read=[Tcf(purposes={1, 3, 4, 7})]))
+    browser = Browser(kit)
+    browser.cookies["euconsent-v2"] = tc_string(purposes={1, 3, 4, 7})
+    await browser.open("/?adct=click123")
+
+    await browser_reports(browser, purchase(**PERSON))
+    await browser.open("/yes", method="POST", act=lambda page: kit.keep_consent(page, True))
+    await kit.worker.drain()
+
+    found = states(await rows(kit))
+    assert found["adroll"] == ("skipped", "consent")
+    assert "skipped" not in {found["rokt"][0], found["rockerbox"][0]}
+    kit.store.close()

@@ -47,7 +47,7 @@ def prepared(
     now: datetime,
 ) -> Ready | Settlement:
     """Return the delivery ready to be sent, or why it is not sent."""
-    if not may_send(one.consent):
+    if not may_send(one.consent) or not one.consent.covers(destination.name):
         return _unsent(one, "consent", told_of(one.consent), curable=True)
     if destination.consent == "opt_in" and not _was_asked(one.consent):
         return _unsent(one, "consent", "this destination needs somebody's yes", curable=True)
