@@ -107,6 +107,8 @@ def _disk(file: Path) -> Finding:
 
 def _destination(destination: Destination, exchange: Exchange | None) -> Iterator[Finding]:
     name = destination.name
+    for warning in destination.warnings():
+        yield Finding(f"settings of {name}", "warning", warning, "look whether it was written as the vendor issued it")
     if destination.mode == Mode.SHADOW:
         yield Finding(name, "warning", "in shadow mode: nothing is sent", 'mode="live" or KIT_MODE=live sends')
         return

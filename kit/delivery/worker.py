@@ -156,11 +156,13 @@ class Worker:
     async def _work_lane(self, lane: Lane, destination: Destination, tasks: set[asyncio.Task[None]]) -> None:
         """Claim and send until stopped; `tasks` are what is under way meanwhile."""
 
-        room = self._room[destination.name]
+        room, work = self._room[destination.name], self._work[destination.name]
 
         def ended(task: asyncio.Task[None]) -> None:
             tasks.discard(task)
             room.set()
+            # What waited for it, as a refund for its purchase, may be due now.
+            work.set()
 
         def begin(work: Coroutine[None, None, None]) -> None:
             task = asyncio.create_task(work)

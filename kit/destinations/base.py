@@ -5,7 +5,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -154,6 +154,14 @@ class Destination(ABC):
     longest_wait: timedelta = timedelta(hours=1)
 
     @property
+    def page_views(self) -> bool:
+        """Whether the middleware records the pages that visitors open, as page_view and home_view, for this one alone.
+
+        A destination that lets the shop choose has a field of this name, `page_views: bool = False`, instead.
+        """
+        return False
+
+    @property
     def authentication(self) -> Authentication | None:
         """How this destination gets its token; None where its credentials are simply part of each request."""
         return None
@@ -176,7 +184,13 @@ class Destination(ABC):
 
     def judge(self, sendings: Sequence[Sending], answer: Answer, *, now: datetime) -> Sequence[Judgement]:
         """Return what a complete answer means, one judgement for each delivery."""
-        return [judge_with_words(answer, now=now)] * len(sendings)
+        return [judge_with_words(answer, now=now, secrets=self.secrets)] * len(sendings)
+
+    @property
+    def secrets(self) -> Sequence[str]:
+        """What may be seen nowhere: the texts of all fields that are kept out of the repr."""
+        hidden = (getattr(self, one.name) for one in fields(self) if not one.repr)
+        return [value for value in hidden if isinstance(value, str) and value]
 
     def repeat_is_safe(self, sending: Sending, *, now: datetime) -> bool:
         """Return whether sending this again can do no harm: the vendor tells a repeat, or no money is in it."""
@@ -185,6 +199,10 @@ class Destination(ABC):
     def trial(self, *, now: datetime) -> Trial | None:
         """Return a request that the vendor counts nowhere; None where there is none."""
         return None
+
+    def warnings(self) -> Sequence[str]:
+        """Return what `kit doctor` should tell of these settings, which may be right all the same."""
+        return ()
 
     def is_known(self, answer: Answer) -> bool:
         """Return whether a complete answer has a shape that this destination was written for."""

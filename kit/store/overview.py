@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, case, func, select
 
 from kit.model import Consent, DeliveryState, Identifiers
 from kit.store.gates import FOR_EVER, STOPPED, Gate
@@ -29,6 +29,8 @@ class Standing:
 #: Primary keys that one read or one write looks at: a page in a few milliseconds. In SQLite's TRUNCATE mode an open
 #: reader blocks every commit.
 RANGE = 5_000
+#: A longer body is not read along: a chunk of an audience is most of a megabyte.
+LONGEST_SHOWN = 64 * 1024
 #: The most deliveries that one transaction puts back.
 REPLAYED = 500
 
@@ -259,9 +261,9 @@ def held(connection: Connection, *, most: int = 500) -> list[Told]:
 
 
 def _all_told(connection: Connection, chosen: ColumnElement[bool], order: Sequence[ColumnElement[Any]]) -> list[Told]:
-    query = (
-        select(events, deliveries).join(deliveries, deliveries.c.event == events.c.id).where(chosen).order_by(*order)
-    )
+    small = case((func.length(deliveries.c.payload) <= LONGEST_SHOWN, deliveries.c.payload)).label("body")
+    columns = [column for column in deliveries.c if column is not deliveries.c.payload]
+    query = select(events, *columns, small).join_from(events, deliveries).where(chosen).order_by(*order)
     rows = [row._mapping for row in connection.execute(query)]
     differing = grouped(
         connection.execute(
@@ -292,6 +294,6 @@ def _told(row: Any, differing: Sequence[str]) -> Told:
         reason=row[deliveries.c.reason],
         detail=row[deliveries.c.detail],
         attempts=row[deliveries.c.attempts],
-        payload=row[deliveries.c.payload],
+        payload=row["body"],
         conflicts=tuple(differing),
     )

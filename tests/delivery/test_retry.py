@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from kit.delivery.retry import HORIZON, PROBE_EVERY, backoff, gate_after, settle
+from kit.delivery.retry import PROBE_EVERY, backoff, gate_after, settle
 from kit.destinations.base import Judgement
-from kit.model import Consent, Conversion, DeliveryState, Identifiers, Verdict
+from kit.model import HORIZON, Consent, Conversion, DeliveryState, Identifiers, Verdict
 from kit.store.gates import Probe
 from kit.store.outbox import Claimed
 from tests.support import NOON

@@ -554,7 +554,7 @@ async def test_a_replay_asks_again_whether_it_may_be_sent(tmp_path: Path) -> Non
     await shadow.report(Conversion(order_id="order-1", email="jane@example.com"))
     await shadow.worker.drain()
     shadow.store.close()
-    async with world(tmp_path, Rokt, rokt={"email": "raw"}) as it:
+    async with world(tmp_path, Rokt, rokt={"hashing": "raw"}) as it:
         it.clock.passes(datetime.now(UTC) - NOON)
         asked = Replay(state=DeliveryState.SKIPPED, reason="shadow", now=it.clock())
         await asyncio.to_thread(replay, it.kit.store, asked)

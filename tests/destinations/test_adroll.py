@@ -1,17 +1,24 @@
 """AdRoll: contracts.md 2 and 9.1 as requests, faults.md 2.2 as verdicts."""
 
+import gzip
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kit import Conversion
 from kit.destinations import AdRoll
+from kit.destinations.adroll import EVENT_NAMES
 from kit.destinations.base import Skip
 from kit.errors import ConfigurationError
-from kit.model import Dispatch, Mode, Verdict
+from kit.model import ClickId, Dispatch, Identifiers, Mode, Verdict
+from kit.store import people
+from tests.delivery.world import GRANTED, VISITOR, world
+from tests.support import NOON
 
-from .dispatch_samples import FPC, NOW, answer, as_golden, dispatch, frozen, golden, ordered, sending, verdicts
+from .dispatch_samples import FPC, GOLDEN, NOW, answer, as_golden, dispatch, frozen, golden, ordered, sending, verdicts
 
 
 def adroll(**settings: Any) -> AdRoll:
@@ -28,7 +35,12 @@ def event(destination: AdRoll, told: Dispatch) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.parametrize("name", ["AR-1", "AR-2", "AR-3"])
+def table(name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+    return rows
+
+
+@pytest.mark.parametrize("name", ["AR-1", "AR-2", "AR-3", "AR-app"])
 def test_the_request_is_the_vectors(name: str) -> None:
     """A dispatch in, the vector's request out: keys, their order, and the text of every number."""
     vector = golden(name)
@@ -51,28 +63,39 @@ def test_a_batch_is_one_array_of_the_frozen_bytes() -> None:
 # ---------------------------------------------------------------- before sending
 
 
+@pytest.mark.parametrize("row", table("AR-4"), ids=lambda row: row["case"])
+def test_an_edge_case_is_the_vectors(row: dict[str, Any]) -> None:
+    """AR-4: skipped for the vector's reason, or told with the vector's fields."""
+    settings, told = row.get("settings", {}), dict(row["dispatch"])
+    if (days := settings.pop("max_event_age_days", None)) is not None:
+        settings["max_event_age"] = timedelta(days=days)
+    if "at" in told:
+        told["at"] = datetime.fromisoformat(told["at"])
+    destination, one = adroll(**settings), dispatch(told.pop("conversion"), **told)
+
+    skip = destination.check(one, now=NOW)
+
+    assert (skip.code if skip else None) == row.get("skip")
+    if skip is None:
+        sent = event(destination, one)
+        assert sent == sent | row.get("event", {})
+        assert row.get("absent") not in sent
+
+
 @pytest.mark.parametrize(
     ("told", "settings", "code"),
     [
-        (complete("refund"), {}, "event_name"),
         (complete("newsletter"), {}, "event_name"),
         (complete("newsletter"), {"event_names": {"newsletter": "formFill"}}, None),
         (complete(), {"pixel_reports": {"purchase"}}, "pixel_reports"),
         (complete(), {"pixel_reports": {"page_view"}}, None),
-        (complete(first_party_cookie=None, email="a@b.co"), {}, "identifier"),
-        (complete(first_party_cookie=None, email="a@b.co"), {"identifier_policy": "any"}, None),
-        (complete(first_party_cookie=None, customer_id="c-1"), {"identifier_policy": "any"}, "identifier"),
-        (complete(first_party_cookie=None, click_ids={"adroll": "click123"}), {}, None),
+        (complete("news"), {"pixel_reports": {"news"}, "event_names": {"news": "formFill"}}, "pixel_reports"),
         (complete(first_party_cookie=None, click_ids={"rokt": "click123"}), {}, "identifier"),
-        (complete(ip=None), {}, "ip"),
-        (complete(conversion={"url": None}), {}, "page_location"),
         (complete(conversion={"url": None}, url="https://shop.test/"), {}, None),
-        (complete(at=NOW - timedelta(days=400)), {}, None),
-        (complete(at=NOW - timedelta(days=400)), {"max_event_age": timedelta(days=30)}, "time_old"),
     ],
 )
 def test_what_is_skipped(told: Dispatch, settings: dict[str, Any], code: str | None) -> None:
-    """AR-4: a permanent reason is found before the network."""
+    """A permanent reason is found before the network."""
     skip = adroll(**settings).check(told, now=NOW)
 
     assert (skip.code if skip else None) == code
@@ -89,22 +112,79 @@ def test_the_first_reason_is_the_names() -> None:
 # ---------------------------------------------------------------- payload
 
 
-def test_the_clear_email_is_sent_only_when_asked() -> None:
+@pytest.mark.parametrize("name", sorted(EVENT_NAMES))
+def test_each_of_the_thirteen_has_its_attributes(name: str) -> None:
+    """contracts.md 2.3: products where they are documented, keywords of a search, an order id wherever there is one."""
+    sent = event(adroll(), complete(name, conversion={"items": [{"id": "a"}], "keywords": "shoes"}))
+    order, products, keywords = {"order_id": "order-1"}, {"products": [{"product_id": "a"}]}, {"keywords": "shoes"}
+
+    assert sent["event_name"] == EVENT_NAMES[name]
+    assert sent["event_attributes"] == {
+        "page_view": order | products,
+        "product_search": order | keywords | products,
+        "add_to_cart": order | products,
+        "purchase": order | products,
+    }.get(name, order)
+
+
+def test_the_thirteen_are_the_contracts() -> None:
+    """The closed list, no name more."""
+    assert sorted(EVENT_NAMES.values()) == sorted(
+        "pageView homeView productSearch addToCart purchase highValuePage gatedContent demoRequest signupPlan "
+        "signupTrial contactSales liveChat formFill".split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("search", "productSearch"),
+        ("view_search_results", "productSearch"),
+        ("view_item_list", "productSearch"),
+        ("sign_up", "signupPlan"),
+        ("complete_registration", "signupPlan"),
+        ("generate_lead", "formFill"),
+    ],
+)
+def test_a_tag_managers_name_is_understood_and_may_be_overruled(name: str, theirs: str) -> None:
+    """A goal is no purchase, whatever other connectors make of it."""
+    assert event(adroll(), complete(name))["event_name"] == theirs
+    assert event(adroll(event_names={name: "liveChat"}), complete(name))["event_name"] == "liveChat"
+
+
+@pytest.mark.parametrize("row", table("AR-emails"), ids=lambda row: row["email"])
+def test_an_email_is_normalised_before_it_is_hashed_and_never_twice(row: dict[str, Any]) -> None:
+    """contracts.md 9.0: stripped and in lower case; a digest passes on; what is no address is left out."""
+    found = event(adroll(), complete(email=row["email"]))["identifiers"]
+
+    assert found == {"first_party_cookie": FPC} | row["sent"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "keys"),
+    [
+        ({}, {"email_sha256", "email_md5"}),
+        ({"email_hashes": ("sha256",)}, {"email_sha256"}),
+        ({"email_hashes": ("md5",)}, {"email_md5"}),
+        ({"email_hashes": ()}, set()),
+        ({"email_clear": True}, {"email", "email_sha256", "email_md5"}),
+        ({"email_clear": True, "email_hashes": ()}, {"email"}),
+    ],
+)
+def test_the_email_is_sent_as_the_setting_says(settings: dict[str, Any], keys: set[str]) -> None:
     """By default both digests; `email_clear` adds the address; no digests, no address, no identifier."""
-    told = complete(email="Jane.Doe@example.com")
+    found = event(adroll(**settings), complete(email="Jane.Doe@example.com"))["identifiers"]
 
-    assert set(event(adroll(), told)["identifiers"]) == {"first_party_cookie", "email_sha256", "email_md5"}
-    assert event(adroll(email_clear=True, email_hashes=()), told)["identifiers"] == {
-        "first_party_cookie": FPC,
-        "email": "jane.doe@example.com",
-    }
+    assert found.keys() == {"first_party_cookie"} | keys
+    assert found.get("email", "jane.doe@example.com") == "jane.doe@example.com"
 
 
-def test_a_digest_is_passed_on_and_a_customer_number_that_is_an_email_is_not() -> None:
-    """A digest has no MD5; a customer id must not carry a clear address by the back door."""
-    told = complete(email="AB" * 32, customer_id="jane@example.com")
+def test_a_customer_number_that_is_an_email_is_not_sent() -> None:
+    """A customer id must not carry a clear address by the back door."""
+    told = complete(customer_id="jane@example.com")
 
-    assert event(adroll(), told)["identifiers"] == {"first_party_cookie": FPC, "email_sha256": "ab" * 32}
+    assert event(adroll(), told)["identifiers"] == {"first_party_cookie": FPC}
+    assert event(adroll(email_clear=True), told)["identifiers"]["user_id"] == "jane@example.com"
 
 
 def test_a_value_is_derived_only_when_every_price_is_known() -> None:
@@ -121,55 +201,96 @@ def test_a_value_is_derived_only_when_every_price_is_known() -> None:
     assert event(adroll(derive_value=True), exact)["conversion_value"] == "370370367036.37037036703703703670"
 
 
-def test_products_go_only_where_adroll_documents_them() -> None:
-    """A form has an order id to be reconciled by, no products and no keywords."""
-    told = complete("form_fill", conversion={"items": [{"id": "a"}], "keywords": "shoes"})
+# ---------------------------------------------------------------- compression
 
-    assert event(adroll(), told)["event_attributes"] == {"order_id": "order-1"}
+LONG = [complete("page_view", event_id=f"v{number}", url=f"https://shop.test/{number}") for number in range(50)]
+
+
+def test_a_long_body_is_compressed_the_same_way_every_time() -> None:
+    """It says so in its header, inflates to the frozen bytes, and a retry repeats the very bytes."""
+    destination = adroll()
+    sendings = [sending(destination, told) for told in LONG]
+
+    request, again = destination.build(sendings), destination.build(sendings)
+
+    assert request.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(request.content) == b"[" + b",".join(one.payload for one in sendings) + b"]"
+    assert len(request.content) < 8192
+    assert (again.content, again.headers) == (request.content, request.headers)
+    assert request.content[4:8] == b"\0\0\0\0"  # no time of its own
+
+
+@pytest.mark.parametrize(
+    ("above", "bodies", "compressed"),
+    [(8192, LONG[:1], False), (None, LONG, False), (0, LONG[:2], True), (0, None, False)],
+)
+def test_a_short_body_and_one_that_would_grow_are_not(
+    above: int | None, bodies: list[Dispatch] | None, compressed: bool
+) -> None:
+    """At or below the bound, switched off, or where gzip makes it longer: as it is, and no header."""
+    destination = adroll(gzip_above=above)
+    sendings = frozen("a") if bodies is None else [sending(destination, told) for told in bodies]
+
+    request = destination.build(sendings)
+
+    assert ("content-encoding" in request.headers) is compressed
+    assert request.content.startswith(b"[") is not compressed
+
+
+async def test_101_events_are_two_requests_that_the_strict_sandbox_takes(tmp_path: Path) -> None:
+    """AR-4 over sockets: 100 compressed, then one as it is, and each event counted once."""
+    seen = Identifiers(
+        visitor=VISITOR, click_ids=(ClickId("adroll", "click123", NOON),), ip="12.34.56.89", url="https://shop.test/"
+    )
+    async with world(tmp_path, AdRoll) as it:
+        link = people.OrderLink(order_id="visit", identifiers=seen, consent=GRANTED)
+        await it.kit.store.write(people.keep_orders, link)
+        for number in range(101):
+            view = Conversion(name="page_view", event_id=f"view-{number}")
+            await it.kit.report(view, order_id="visit")
+        await it.drain()
+
+        assert [len(request.events) for request in it.sandbox.adroll.requests] == [100, 1]
+        codings = [request.headers.get("content-encoding") for request in it.sandbox.adroll.requests]
+        assert codings == ["gzip", None]
+        assert it.sandbox.adroll.counted == 101
+        assert it.sandbox.adroll.refusals == ()
+
+
+async def test_a_dry_run_is_said_in_the_query_and_counts_nothing(tmp_path: Path) -> None:
+    """AR-4: `&dry_run=true` when it is set, no such parameter otherwise."""
+    async with world(tmp_path, AdRoll, adroll={"dry_run": True}) as it:
+        await it.order()
+        await it.drain()
+
+        (request,) = it.sandbox.adroll.requests
+        assert (request.query["dry_run"], request.status) == ("true", 200)
+        assert it.sandbox.adroll.counted == 0
+    assert "dry_run" not in adroll().build(frozen("a")).url.params
 
 
 # ---------------------------------------------------------------- the answer
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "verdict", "detail"),
-    [
-        (200, b"{}", Verdict.OK, "HTTP 200"),
-        (200, b"", Verdict.OK, "HTTP 200, body_unverified"),
-        (200, b"not json", Verdict.OK, "HTTP 200, body_unverified"),
-        (200, b"[" * 100_000, Verdict.OK, "HTTP 200, body_unverified"),
-        (200, b'{"errors":[]}', Verdict.OK, "HTTP 200"),
-        (200, b'{"errors":[{"message":"bad"}]}', Verdict.INVALID, 'HTTP 200 with errors: [{"message": "bad"}]'),
-        (
-            400,
-            b'{"errors":[{"message":"bad jane@x.com","field":"ip"}]}',
-            Verdict.INVALID,
-            'HTTP 400: {"errors":[{"message":"bad [email]","field":"ip"}]}',
-        ),
-        (401, b"who is SAT-1?", Verdict.SETUP, "HTTP 401: who is [secret]?"),
-        (403, b"", Verdict.SETUP, "HTTP 403"),
-        (404, b"", Verdict.SETUP, "HTTP 404"),
-        (410, b"", Verdict.SETUP, "HTTP 410"),
-        (302, b"", Verdict.SETUP, "HTTP 302"),
-        (413, b"", Verdict.OVERSIZE, "HTTP 413"),
-        (408, b"", Verdict.TRANSIENT, "HTTP 408"),
-        (500, b"", Verdict.TRANSIENT, "HTTP 500"),
-        (503, b"", Verdict.TRANSIENT, "HTTP 503"),
-    ],
-)
-def test_what_an_answer_means(status: int, body: bytes, verdict: Verdict, detail: str) -> None:
-    """AR-5 with faults.md's meaning; the vendor's words are kept and masked."""
-    judgements = adroll().judge(frozen("a", "b"), answer(status, body), now=NOW)
+@pytest.mark.parametrize("row", table("AR-5"), ids=lambda row: f"{row['status']} {row['body']}")
+def test_what_an_answer_means(row: dict[str, Any]) -> None:
+    """AR-5 with faults.md's meaning; the vendor's words are kept and masked, a shape nobody foresaw is noticed."""
+    given = answer(row["status"], row["body"].encode(), **row.get("headers", {}))
 
-    assert [(judgement.verdict, judgement.detail) for judgement in judgements] == [(verdict, detail)] * 2
+    judgements = adroll().judge(frozen("a", "b"), given, now=NOW)
+
+    wait = timedelta(seconds=row["wait"]) if "wait" in row else None
+    meaning = (row["verdict"], row["detail"], wait, row.get("again_alone", False))
+    assert [(one.verdict, one.detail, one.wait, one.again_alone) for one in judgements] == [meaning] * 2
+    assert adroll().is_known(given) is row["known"]
 
 
-@pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_is_kept(status: int) -> None:
-    """The time that the vendor named comes with the verdict."""
-    (judgement,) = adroll().judge(frozen("a"), answer(status, retry_after="7"), now=NOW)
+def test_a_body_nested_without_end_breaks_nothing() -> None:
+    """It is a success that nobody can read."""
+    given = answer(200, b"[" * 100_000)
 
-    assert (judgement.verdict, judgement.wait) == (Verdict.THROTTLE, timedelta(seconds=7))
+    assert verdicts(adroll().judge(frozen("a"), given, now=NOW)) == [Verdict.OK]
+    assert adroll().is_known(given) is False
 
 
 # ---------------------------------------------------------------- batches and repeats
@@ -199,17 +320,36 @@ def test_a_derived_value_is_money_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "setting"),
+    ("settings", "setting", "instead"),
     [
-        ({"token": ""}, "KIT_ADROLL_TOKEN"),
-        ({"token": "SAT-1\n"}, "KIT_ADROLL_TOKEN"),
-        ({"advertisable": ""}, "AdRoll.advertisable"),
-        ({"pixel": " "}, "AdRoll.pixel"),
-        ({"pixel_reports": "purchase"}, "AdRoll.pixel_reports"),
-        ({"email_hashes": ("sha1",)}, "AdRoll.email_hashes"),
-        ({"event_names": {"newsletter": "news"}}, "AdRoll.event_names"),
+        ({"token": ""}, "KIT_ADROLL_TOKEN", 'mode="shadow" needs none'),
+        ({"token": "SAT-1\n"}, "KIT_ADROLL_TOKEN", "remove it"),
+        ({"advertisable": ""}, "AdRoll.advertisable", "adroll_adv_id"),
+        ({"pixel": " "}, "AdRoll.pixel", "remove it"),
+        ({"pixel_reports": "purchase"}, "AdRoll.pixel_reports", '{"purchase"}'),
+        ({"pixel_reports": {"pageView"}}, "AdRoll.pixel_reports", "write page_view"),
+        ({"pixel_reports": {"purchse"}}, "AdRoll.pixel_reports", "write purchase"),
+        ({"pixel_reports": {"newsletter"}}, "AdRoll.pixel_reports", "write one of page_view, home_view"),
+        ({"page_views": True, "pixel_reports": {"purchase", "page_view"}}, "AdRoll.page_views", "names page_view too"),
+        ({"page_views": True, "pixel_reports": {"home_view"}}, "AdRoll.page_views", "names home_view too"),
+        (
+            {"page_views": True, "pixel_reports": {"seen"}, "event_names": {"seen": "pageView"}},
+            "AdRoll.page_views",
+            "names seen too",
+        ),
+        ({"email_hashes": ("sha1",)}, "AdRoll.email_hashes", '"sha256" and "md5"'),
+        ({"email_hashes": "md5"}, "AdRoll.email_hashes", '"sha256" and "md5"'),
+        ({"event_names": {"newsletter": "news"}}, "AdRoll.event_names", "write one of pageView, homeView"),
+        ({"event_names": {"newsletter": "form_fill"}}, "AdRoll.event_names", "write formFill"),
+        ({"event_names": {"newsletter": "formfill"}}, "AdRoll.event_names", "write formFill"),
+        ({"event_names": {"newsletter": ""}}, "AdRoll.event_names", "write one of pageView, homeView"),
+        ({"on_unknown": "retry"}, "AdRoll.on_unknown", "'hold' nor 'resend'"),
+        ({"identifier_policy": "all"}, "AdRoll.identifier_policy", "'strict' nor 'any'"),
+        ({"app_url": "app.example.com"}, "AdRoll.app_url", "https://"),
+        ({"app_url": "https://app.example.com?x=1"}, "AdRoll.app_url", "no query"),
+        ({"gzip_above": -1}, "AdRoll.gzip_above", "None compresses nothing"),
         *(
-            ({"base_url": url}, "AdRoll.base_url")
+            ({"base_url": url}, "AdRoll.base_url", "")
             for url in (
                 "http://srv.adroll.com",
                 "ftp://srv.adroll.com",
@@ -228,12 +368,31 @@ def test_a_derived_value_is_money_too() -> None:
         ),
     ],
 )
-def test_a_wrong_setting_is_refused_by_name(settings: dict[str, Any], setting: str) -> None:
-    """The error names the setting and never its value."""
+def test_a_wrong_setting_is_refused_by_name(settings: dict[str, Any], setting: str, instead: str) -> None:
+    """The error names the setting and says what to write instead."""
     with pytest.raises(ConfigurationError) as caught:
         adroll(**settings)
 
     assert caught.value.setting == setting
+    assert instead in caught.value.reason
+    assert "SAT-1" not in str(caught.value)
+
+
+def test_page_views_go_with_a_pixel_that_reports_something_else() -> None:
+    """Only views from both sides contradict each other."""
+    assert adroll(page_views=True, pixel_reports={"purchase", "form_fill"}).page_views is True
+    assert adroll().page_views is False
+
+
+def test_an_eid_of_another_shape_is_warned_of_and_taken() -> None:
+    """AdRoll documents no form for them, so nothing is refused for it; the account's ids are no secret but long."""
+    eids = {"advertisable": "SANDBOXADVERTISABLE001", "pixel": "SANDBOXPIXEL0000000001"}
+
+    assert adroll(**eids).warnings() == []
+    assert [text.split()[0] for text in adroll(**eids | {"pixel": "sandboxpixel0000000001"}).warnings()] == [
+        "AdRoll.pixel"
+    ]
+    assert [text.split()[0] for text in adroll().warnings()] == ["AdRoll.advertisable", "AdRoll.pixel"]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.destinations.base import json_object, judge_status, masked, retry_after, without_empty
-from kit.model import Verdict
+from kit.destinations import Rockerbox
+from kit.destinations.base import endpoint, extras, json_object, judge_status, masked, retry_after, without_empty
+from kit.identity import EMPTY_SHA256
+from kit.model import Conversion, Mode, Verdict
 
 from .dispatch_samples import NOW, answer
 
@@ -94,3 +96,49 @@ def test_what_is_no_object_is_none(body: bytes) -> None:
 def test_without_empty_keeps_zero() -> None:
     """Nothing said is left out; zero is something."""
     assert without_empty({"a": None, "b": "", "c": [], "d": {}, "e": 0, "f": "x"}) == {"e": 0, "f": "x"}
+
+
+def test_what_a_shop_adds_takes_no_name_of_ours_and_no_digest_of_nothing() -> None:
+    """In any case of letters; the rest passes as it was written."""
+    extra = {"Email": "x@y.z", "email": "x@y.z", "digest": f" {EMPTY_SHA256.upper()}", "note": "Email"}
+
+    found = extras(Conversion(order_id="1", extra=extra), ours={"email"})
+
+    assert found == {"note": "Email"}
+
+
+@pytest.mark.parametrize(
+    ("base_url", "query", "url"),
+    [
+        ("https://a.test", (), "https://a.test/api"),
+        ("https://a.test/", (("x", "1"),), "https://a.test/api?x=1"),
+        ("https://a.test/to/", (("x", "a b&c=d"), ("y", "2")), "https://a.test/to/api?x=a+b%26c%3Dd&y=2"),
+    ],
+)
+def test_an_endpoint_is_the_base_the_path_and_the_query(
+    base_url: str, query: tuple[tuple[str, str], ...], url: str
+) -> None:
+    """One slash between them, and a value that cannot break out of its parameter."""
+    assert str(endpoint(base_url, "/api", *query)) == url
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "known"),
+    [
+        (200, b"", True),
+        (204, b" \n", True),
+        (200, b"{}", True),
+        (200, b"[]", False),
+        (200, b"<html>", False),
+        (400, b"<html>", True),
+        (503, b"", True),
+    ],
+)
+def test_a_destination_that_says_nothing_of_answers_knows_these(status: int, body: bytes, known: bool) -> None:
+    """A success is empty or a JSON object; what a refusal's body holds is for people."""
+    assert Rockerbox(mode=Mode.SHADOW).is_known(answer(status, body)) is known
+
+
+def test_a_destination_warns_of_nothing_by_itself() -> None:
+    """What `kit doctor` shows of settings is what a vendor's own file says."""
+    assert Rockerbox(mode=Mode.SHADOW).warnings() == ()

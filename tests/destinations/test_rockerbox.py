@@ -2,17 +2,22 @@
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kit import Conversion
 from kit.destinations import Rockerbox
 from kit.destinations.base import Skip
+from kit.destinations.holdout import Holdout
 from kit.destinations.rockerbox import CONV, PLAIN
 from kit.errors import ConfigurationError
 from kit.model import Dispatch, Mode, Verdict
+from tests.delivery.world import world
+from tests.support import NOON
 
-from .dispatch_samples import NOW, answer, as_golden, dispatch, frozen, golden, ordered, sending, verdicts
+from .dispatch_samples import GOLDEN, NOW, answer, as_golden, dispatch, frozen, golden, ordered, sending, verdicts
 
 
 def rockerbox(**settings: Any) -> Rockerbox:
@@ -24,7 +29,11 @@ def event(destination: Rockerbox, told: Dispatch) -> dict[str, str]:
     return content
 
 
-@pytest.mark.parametrize("name", ["RB-1", "RB-3", "RB-4"])
+def table(name: str) -> Any:
+    return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["RB-1", "RB-2", "RB-3", "RB-4", "RB-marketing", "RB-subscription"])
 def test_the_request_is_the_vectors(name: str) -> None:
     """A dispatch in, the vector's request out; an e-mail or a customer id alone is enough."""
     vector = golden(name)
@@ -43,28 +52,17 @@ def test_one_event_a_request() -> None:
     assert rockerbox().max_in_flight == 16
 
 
-@pytest.mark.parametrize(
-    ("told", "settings", "skip"),
-    [
-        (dispatch(), {}, "identifier"),
-        (dispatch(email="not-an-email", phone="3053211654"), {}, "identifier"),
-        (dispatch(email="a@b.co"), {"actions": {}}, "action"),
-        (dispatch(email="a@b.co"), {"actions": CONV}, None),
-        (dispatch({"name": "purchase", "event_id": "x"}, email="a@b.co"), {}, "required_field"),
-        (dispatch({"name": "purchase", "event_id": "x"}, email="a@b.co"), {"required_fields": {}}, None),
-        (
-            dispatch(email="a@b.co"),
-            {"actions": CONV, "required_fields": {"conv.purchase": ["phone"]}},
-            "required_field",
-        ),
-        (dispatch(email="a@b.co", phone="3053211654"), {"required_fields": {"purchase": ["phone"]}}, None),
-    ],
-)
-def test_what_is_skipped(told: Dispatch, settings: dict[str, Any], skip: str | None) -> None:
+@pytest.mark.parametrize("row", table("RB-5"), ids=lambda row: row["case"])
+def test_what_is_skipped(row: dict[str, Any]) -> None:
     """RB-5, RB-6, and a field of the conversion key that is absent: Rockerbox would count nothing at all."""
-    found = rockerbox(**settings).check(told, now=NOW)
+    given = dict(row.get("dispatch", {}))
+    told = dispatch(given.pop("conversion", None), **given)
 
-    assert (found.code if found else None) == skip
+    found = rockerbox(**row.get("settings", {})).check(told, now=NOW)
+
+    assert (found.code if found else None) == row["skip"]
+    if found is not None and "detail" in row:
+        assert found.detail == row["detail"]
 
 
 def test_a_required_field_is_named() -> None:
@@ -105,24 +103,100 @@ def test_extra_fields_pass_and_never_replace_ours() -> None:
     assert event(rockerbox(conversion_source="in_store"), told)["conversion_source"] == "in_store"
 
 
-@pytest.mark.parametrize(
-    ("status", "verdict"),
-    [
-        (200, Verdict.OK),
-        (204, Verdict.OK),
-        (400, Verdict.INVALID),
-        (401, Verdict.SETUP),
-        (404, Verdict.SETUP),
-        (413, Verdict.OVERSIZE),
-        (429, Verdict.THROTTLE),
-        (500, Verdict.TRANSIENT),
-    ],
-)
-def test_what_an_answer_means(status: int, verdict: Verdict) -> None:
-    """RB-11 with faults.md's meaning: a wrong advertiser id pauses the destination and burns nothing."""
-    (judgement,) = rockerbox().judge(frozen("a"), answer(status, b"no ADV_ID here"), now=NOW)
+def test_a_source_of_the_conversion_beats_the_destinations() -> None:
+    """contracts.md 10.13: in_store, phone, salesforce or the account's own word, for one order or for all."""
+    told = dispatch({"name": "purchase", "order_id": "1", "customer_id": "c", "source": "market stall"})
 
-    assert judgement.verdict is verdict
+    assert event(rockerbox(conversion_source="in_store"), told)["conversion_source"] == "market stall"
+    assert event(rockerbox(conversion_source="in_store"), dispatch(email="a@b.co"))["conversion_source"] == "in_store"
+    assert "conversion_source" not in event(rockerbox(), dispatch(email="a@b.co"))
+
+
+@pytest.mark.parametrize(("timestamps", "sent"), [("text", "1768435080"), ("number", 1768435080)])
+def test_a_timestamp_is_text_or_number(timestamps: str, sent: str | int) -> None:
+    """contracts.md 10.15: the documented text, or the integer that another connector sends; always there."""
+    assert event(rockerbox(timestamps=timestamps), dispatch(email="a@b.co"))["timestamp"] == sent
+
+
+def test_nothing_of_the_browser_and_no_street_is_sent() -> None:
+    """Rockerbox has no webhook field that our visitor's id or an address would match: data that serves nobody."""
+    address = {"line1": "1 Main St", "city": "Springfield", "zip": "12345"}
+    told = dispatch(
+        {"name": "purchase", "order_id": "1", "email": "a@b.co", "address": address},
+        visitor="v" * 22,
+        first_party_cookie="f" * 32,
+        click_ids={"adroll": "click123"},
+        ip="12.34.56.89",
+        user_agent="Browser/1.0",
+        url="https://shop.test/",
+    )
+
+    assert event(rockerbox(), told).keys() == {"email", "action", "timestamp", "order_id"}
+
+
+def test_a_holdout_is_stamped_by_the_address_or_its_digest() -> None:
+    """The group's name or "none"; nothing where no e-mail tells which."""
+    all_but_none = Holdout(name="2026-q1", percent=99.999999)
+    nearly_nobody = Holdout(name="2026-q1", percent=0.000001)
+
+    assert event(rockerbox(holdout=all_but_none), dispatch(email="a@b.co"))["holdout"] == "2026-q1"
+    assert event(rockerbox(holdout=nearly_nobody), dispatch(email="ab" * 32))["holdout"] == "none"
+    assert "holdout" not in event(rockerbox(holdout=all_but_none), dispatch(customer_id="c-1"))
+    assert "holdout" not in event(rockerbox(), dispatch(email="a@b.co"))
+
+
+def test_the_webhook_names_a_person_as_the_identify_call_does() -> None:
+    """RB-12: one customer id, one address, one number on both surfaces, or nothing is ever matched."""
+    vector = table("RB-12")
+    sent = event(rockerbox(), dispatch({"name": "purchase", "order_id": "1", **vector["person"]}))
+
+    told = {"external_id": sent["customer_id"], "email": sent["email"], "phone_number": sent["phone"]}
+    assert told == vector["identify"]
+
+
+async def test_offline_and_late_conversions_need_no_browser(tmp_path: Path) -> None:
+    """RB-7, RB-8: reported with the shop's own word alone, each its own POST, and counted at the time it happened."""
+    offline = [Conversion.model_validate(each) for each in table("RB-8")]
+
+    async with world(tmp_path, Rockerbox, consent="opt_in") as it:
+        for conversion in offline:
+            await it.kit.report(conversion, consent=True)
+        await it.drain()
+        requests = it.sandbox.rockerbox.requests
+        sent = [request.events[0] for request in requests]
+
+        assert [len(request.events) for request in requests] == [1, 1, 1]
+        assert it.sandbox.rockerbox.counted == 3
+        assert {(one["order_id"], one["conversion_source"], one["timestamp"]) for one in sent} == {
+            ("o-1", "in_store", str(int(NOON.timestamp()))),
+            ("o-2", "phone", str(int(NOON.timestamp()))),
+            ("o-3", "salesforce", "1767323045"),
+        }
+
+
+async def test_a_marketing_event_is_taken_and_is_no_conversion(tmp_path: Path) -> None:
+    """The other kind of body, by the same door."""
+    ad = {"ad_campaignid": "c-1", "ad_adgroupid": "g-1", "ad_creativeid": "v-1"}
+
+    async with world(tmp_path, Rockerbox) as it:
+        await it.kit.report(Conversion(name="marketing_event", customer_id="user-5678", extra=ad))
+        await it.drain()
+
+        (sent,) = it.sandbox.rockerbox.requests[0].events
+        assert sent == {"user_id": "user-5678", "timestamp": str(int(NOON.timestamp())), **ad}
+        assert it.sandbox.rockerbox.requests[0].status == 200
+        assert it.sandbox.rockerbox.counted == 0
+
+
+@pytest.mark.parametrize("row", table("RB-11"), ids=lambda row: f"{row['status']} {row['body']}")
+def test_what_an_answer_means(row: dict[str, Any]) -> None:
+    """RB-11 with faults.md's meaning: a wrong advertiser id pauses the destination and burns nothing."""
+    given = answer(row["status"], row["body"].encode())
+
+    (judgement,) = rockerbox().judge(frozen("a"), given, now=NOW)
+
+    assert judgement.verdict == row["verdict"]
+    assert rockerbox().is_known(given) is row["known"]
     assert "ADV_ID" not in judgement.detail
 
 
@@ -146,12 +220,35 @@ def test_a_repeat_is_safe_by_the_order_and_the_day(
     assert rockerbox(**settings).repeat_is_safe(one, now=NOW) is safe
 
 
+@pytest.mark.parametrize(
+    ("settings", "setting", "instead"),
+    [
+        ({"advertiser": ""}, "KIT_ROCKERBOX_ADVERTISER", 'mode="shadow" needs none'),
+        ({"advertiser": "ADV ID"}, "KIT_ROCKERBOX_ADVERTISER", "remove it"),
+        ({"base_url": "http://webhooks.getrockerbox.com"}, "Rockerbox.base_url", "https://"),
+        ({"timestamps": "integer"}, "Rockerbox.timestamps", '"text" nor "number"'),
+        ({"actions": "conv"}, "Rockerbox.actions", "pass PLAIN, CONV or"),
+        ({"actions": {"purchase": " "}}, "Rockerbox.actions", "leave it out"),
+        ({"actions": {"purchase": None}}, "Rockerbox.actions", "leave it out"),
+        ({"required_fields": {"purchase": "order_id"}}, "Rockerbox.required_fields", "pass ['order_id']"),
+        ({"required_fields": {"purchase": ["value"]}}, "Rockerbox.required_fields", "Rockerbox calls it 'revenue'"),
+        ({"required_fields": {"purchase": ["time"]}}, "Rockerbox.required_fields", "Rockerbox calls it 'timestamp'"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(settings: dict[str, Any], setting: str, instead: str) -> None:
+    """The error names the setting, says what to write instead, and never holds the credential."""
+    with pytest.raises(ConfigurationError) as caught:
+        rockerbox(**settings)
+
+    assert caught.value.setting == setting
+    assert instead in caught.value.reason
+    assert "ADV" not in caught.value.reason
+
+
 def test_live_needs_an_advertiser_and_shadow_none() -> None:
     """The message names the variable; the id, the only credential, is in no repr."""
     with pytest.raises(ConfigurationError, match="KIT_ROCKERBOX_ADVERTISER"):
         Rockerbox()
-    with pytest.raises(ConfigurationError, match=r"Rockerbox\.base_url"):
-        rockerbox(base_url="http://webhooks.getrockerbox.com")
 
     assert Rockerbox(mode=Mode.SHADOW).advertiser == ""
     assert "ADV_ID" not in repr(rockerbox())

@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import select
 
 from kit import Conversion
-from kit.delivery.retry import HORIZON, LONGEST_THROTTLE
+from kit.delivery.retry import LONGEST_THROTTLE
 from kit.destinations import AdRoll, Rockerbox, Rokt
+from kit.model import HORIZON
 from kit.store.rows import moment
 from kit.store.tables import gates
 from tests.delivery.world import FrozenSteady, World, worker_of, world
