@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kit.capture import FOREIGN_CLICKS
-from kit.destinations import AdRoll, Destination, Rockerbox, Rokt
+from kit.destinations import AdRoll, Destination, Holdout, Rockerbox, Rokt, RoktAudience, RoktDeletion
+from kit.destinations.rokt.hashing import PRESETS
 from kit.errors import ConfigurationError
 from kit.model import Mode
 from kit.settings import Settings
@@ -77,10 +78,15 @@ def watched_params(destinations: Sequence[Destination], further: Mapping[str, st
 
 def destinations_of(read: Settings) -> list[Destination]:
     """Return the destinations whose first variable is set. A vendor's other variables without it are refused."""
-    for vendor, first in (("adroll", "advertisable"), ("rokt", "account"), ("rockerbox", "advertiser")):
+    for vendor, *first in (
+        ("adroll", "advertisable"),
+        ("rokt", "account", "api_key", "audience_key"),
+        ("rockerbox", "advertiser"),
+    ):
         given = [name for name in read.model_fields_set if name.startswith(f"{vendor}_") and getattr(read, name)]
-        if given and getattr(read, f"{vendor}_{first}") is None:
-            raise ConfigurationError(f"KIT_{vendor}_{first}".upper(), f"is missing beside KIT_{given[0].upper()}")
+        if given and not any(getattr(read, f"{vendor}_{name}") for name in first):
+            wanted = " or ".join(f"KIT_{vendor}_{name}".upper() for name in first)
+            raise ConfigurationError(wanted, f"is missing beside KIT_{given[0].upper()}")
     found: list[Destination] = []
     if read.adroll_advertisable is not None:
         found.append(
@@ -92,20 +98,81 @@ def destinations_of(read: Settings) -> list[Destination]:
                 **_given(base_url=read.adroll_base_url),
             )
         )
-    if read.rokt_account is not None:
-        found.append(
-            Rokt(
-                account=read.rokt_account,
-                public_key=read.rokt_public_key.get_secret_value(),
-                secret_key=read.rokt_secret_key.get_secret_value(),
-                **_given(base_url=read.rokt_base_url),
-            )
-        )
+    if read.rokt_account is not None or read.rokt_api_key:
+        found.append(_rokt(read))
+    if read.rokt_audience or read.rokt_audience_key:
+        found.append(_audience(read))
+    if read.rokt_deletion:
+        found.append(_deletion(read))
     if read.rockerbox_advertiser is not None:
         advertiser = read.rockerbox_advertiser.get_secret_value()
         found.append(Rockerbox(advertiser=advertiser, **_given(base_url=read.rockerbox_base_url)))
     return found
 
 
-def _given(**values: str | None) -> dict[str, Any]:
+def _rokt(read: Settings) -> Rokt:
+    return Rokt(
+        account=read.rokt_account or "",
+        **_pair_of_events(read),
+        **_given(
+            pod=read.rokt_pod,
+            environment=read.rokt_environment,
+            hashing=_hashing(read.rokt_hashing),
+            holdout=_holdout(read.rokt_holdout),
+            base_url=read.rokt_conversions_url if read.rokt_api_key else read.rokt_base_url,
+        ),
+    )
+
+
+def _pair_of_events(read: Settings) -> dict[str, Any]:
+    """Return the credentials for events: not a pair that is there for audiences or deletions, unless all are.
+
+    Where several are left, Rokt refuses them.
+    """
+    others = {"public_key": read.rokt_audience, "app_id": read.rokt_deletion, "api_key": False}
+    pairs = (("public_key", "secret_key"), ("app_id", "app_secret"), ("api_key", "api_secret"))
+    given = [pair for pair in pairs if any(getattr(read, f"rokt_{name}") for name in pair)]
+    own = [pair for pair in given if not others[pair[0]]] or given[:1]
+    return {name: getattr(read, f"rokt_{name}").get_secret_value() for pair in own for name in pair}
+
+
+def _audience(read: Settings) -> RoktAudience:
+    """Return the audience by the older API's key where there is one, else by Rokt's own pair."""
+    where = _given(base_url=read.rokt_audience_url, holdout=_holdout(read.rokt_holdout))
+    if read.rokt_audience_key:
+        return RoktAudience(api_key=read.rokt_audience_key.get_secret_value(), **where)
+    return RoktAudience(
+        account=read.rokt_account or "",
+        public_key=read.rokt_public_key.get_secret_value(),
+        secret_key=read.rokt_secret_key.get_secret_value(),
+        **where,
+    )
+
+
+def _deletion(read: Settings) -> RoktDeletion:
+    return RoktDeletion(
+        account=read.rokt_account or "",
+        app_id=read.rokt_app_id.get_secret_value(),
+        app_secret=read.rokt_app_secret.get_secret_value(),
+        **_given(base_url=read.rokt_base_url),
+    )
+
+
+def _holdout(text: str | None) -> Holdout | None:
+    """Return the holdout that `KIT_ROKT_HOLDOUT` writes as its name and percentage, such as 2026-q4:5."""
+    if text is None:
+        return None
+    name, _, percent = text.partition(":")
+    try:
+        return Holdout(name=name, percent=float(percent))
+    except ValueError:
+        raise ConfigurationError("KIT_ROKT_HOLDOUT", "is not a name and a percentage such as 2026-q4:5") from None
+
+
+def _hashing(words: tuple[str, ...]) -> str | frozenset[str] | None:
+    """Return the preset that is the one word, else the words as a set of fields."""
+    return words[0] if len(words) == 1 and words[0] in PRESETS else frozenset(words) or None
+
+
+def _given(**values: object) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}

@@ -40,7 +40,20 @@ class Settings(BaseSettings):
     rokt_account: str | None = None
     rokt_public_key: SecretStr = SecretStr("")
     rokt_secret_key: SecretStr = SecretStr("")
+    rokt_app_id: SecretStr = SecretStr("")
+    rokt_app_secret: SecretStr = SecretStr("")
+    rokt_api_key: SecretStr = SecretStr("")
+    rokt_api_secret: SecretStr = SecretStr("")
+    rokt_pod: str | None = None
+    rokt_environment: Literal["production", "development"] | None = None
+    rokt_hashing: _Words = ()
     rokt_base_url: str | None = None
+    rokt_conversions_url: str | None = None
+    rokt_audience: bool = False
+    rokt_audience_key: SecretStr = SecretStr("")
+    rokt_audience_url: str | None = None
+    rokt_deletion: bool = False
+    rokt_holdout: str | None = None
     rockerbox_advertiser: SecretStr | None = None
     rockerbox_base_url: str | None = None
 

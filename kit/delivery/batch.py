@@ -21,6 +21,7 @@ from kit.destinations.wire import Exchange
 from kit.model import Consent, DeliveryState, Dispatch, Mode, Verdict
 from kit.store.attempts import Settlement
 from kit.store.outbox import Claimed
+from kit.store.tombstones import ERASED
 
 log = logging.getLogger("kit")
 
@@ -31,11 +32,12 @@ LARGEST = 100
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A claimed delivery with its frozen body."""
+    """A claimed delivery with its frozen body, which is another than the one before where it was `rewritten`."""
 
     claimed: Claimed
     sending: Sending
     lease: Lease
+    rewritten: bool = False
 
 
 def prepared(
@@ -47,21 +49,23 @@ def prepared(
     now: datetime,
 ) -> Ready | Settlement:
     """Return the delivery ready to be sent, or why it is not sent."""
-    if not may_send(one.consent) or not one.consent.covers(destination.name):
+    if one.consent.signal == ERASED:
+        return _unsent(one, ERASED, "the person was erased")
+    if not may_send(one.consent) or not destination.allows(one.consent):
         return _unsent(one, "consent", told_of(one.consent), curable=True)
-    if destination.consent == "opt_in" and not _was_asked(one.consent):
-        return _unsent(one, "consent", "this destination needs somebody's yes", curable=True)
     if expired(one, now=now, horizon=destination.horizon):
         return _dead(one, "expired", "older than the retry horizon")
     dispatch = Dispatch(event_id=one.event_id, at=one.at, conversion=one.conversion, identifiers=one.identifiers)
     try:
-        if not _takes(destination, dispatch):
+        if not destination.wants(dispatch):
             return _unsent(one, "policy", "takes= leaves this event out")
         skip = destination.check(dispatch, now=now)
         if skip is not None:
             return _unsent(one, skip.code, skip.detail, curable=skip.curable)
         frozen = one.payload if one.attempt is not None or not destination.reports else None
-        sending = sending_of(one, frozen or _encoded(destination.payload(dispatch, now=now)))
+        keeps = frozen is not None and destination.keeps(frozen)
+        body = frozen if keeps and frozen else _encoded(destination.payload(dispatch, now=now))
+        sending = sending_of(one, body)
         shadow = destination.mode == Mode.SHADOW or one.conversion.test
         if shadow:
             destination.build([sending])
@@ -70,7 +74,7 @@ def prepared(
     if shadow:
         detail = "a test conversion" if one.conversion.test else "the destination is in shadow mode"
         return _unsent(one, "shadow", detail, payload=sending.payload)
-    return Ready(one, sending, lease)
+    return Ready(one, sending, lease, rewritten=frozen is not None and not keeps)
 
 
 def batches(destination: Destination, ready: Iterable[Ready]) -> Iterable[list[Ready]]:
@@ -95,19 +99,6 @@ _AROUND = 1024
 
 def _length(batch: Sequence[Ready]) -> int:
     return _AROUND + sum(len(each.sending.payload) + 1 for each in batch)
-
-
-def _was_asked(consent: Consent) -> bool:
-    """Return whether somebody said yes, where the shop's rule alone would do too."""
-    return consent.granted is True and consent.signal != "opt_out"
-
-
-def _takes(destination: Destination, dispatch: Dispatch) -> bool:
-    if destination.takes is None:
-        return True
-    if callable(destination.takes):
-        return bool(destination.takes(dispatch))
-    return dispatch.conversion.name in destination.takes
 
 
 def built(destination: Destination, batch: Sequence[Ready]) -> httpx.Request | list[Settlement]:

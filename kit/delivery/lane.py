@@ -257,6 +257,7 @@ class Lane:
             payloads={each.claimed.delivery_id: each.sending.payload for each in batch},
             now=self._clock(),
             after=turn.unwritten if turn is not None else None,
+            rewritten=frozenset(each.claimed.delivery_id for each in batch if each.rewritten),
         )
         attempt = await self._store.write(open_attempts, opening)
         if attempt is None and opening.after is not None and turn is not None:

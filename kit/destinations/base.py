@@ -15,7 +15,7 @@ import httpx
 
 from kit import identity
 from kit.errors import ConfigurationError
-from kit.model import HORIZON, Conversion, Dispatch, Mode, Verdict
+from kit.model import HORIZON, Consent, Conversion, Dispatch, Mode, Verdict
 from kit.settings import default_mode
 
 Json = str | int | float | bool | None | Mapping[str, "Json"] | Sequence["Json"]
@@ -166,6 +166,18 @@ class Destination(ABC):
         """How this destination gets its token; None where its credentials are simply part of each request."""
         return None
 
+    def allows(self, consent: Consent) -> bool:
+        """Return whether what the shop's rule lets pass may be told here too: the yes covers it, and is somebody's."""
+        if not consent.covers(self.name):
+            return False
+        return self.consent == "shop" or (consent.granted is True and consent.signal != "opt_out")
+
+    def wants(self, dispatch: Dispatch) -> bool:
+        """Return whether `takes` leaves this event in."""
+        if self.takes is None:
+            return True
+        return bool(self.takes(dispatch)) if callable(self.takes) else dispatch.conversion.name in self.takes
+
     def batch_limit(self, sending: Sending) -> int:
         """Return how many deliveries one request that carries this one may hold."""
         return 1
@@ -177,6 +189,13 @@ class Destination(ABC):
     @abstractmethod
     def payload(self, dispatch: Dispatch, *, now: datetime) -> Json:
         """Return this event as the vendor's JSON. It is stored, and every retry sends the same bytes."""
+
+    def keeps(self, payload: bytes) -> bool:
+        """Return whether a body that was frozen before is one that `build` takes; else it is written anew.
+
+        A set-up that chose another surface since has frozen bodies of the one before.
+        """
+        return True
 
     @abstractmethod
     def build(self, sendings: Sequence[Sending]) -> httpx.Request:

@@ -19,7 +19,8 @@ from kit.store.tables import attempts, deliveries, earlier_attempts
 class Opening:
     """One request that is about to be sent: its deliveries, and the body of each by its id.
 
-    `after` is the attempt in whose place it goes: while that one is open, this one is not opened.
+    `after` is the attempt in whose place it goes: while that one is open, this one is not opened. `rewritten` are the
+    deliveries whose frozen body is for a surface that is not there any more: theirs is replaced.
     """
 
     destination: str
@@ -27,6 +28,7 @@ class Opening:
     payloads: dict[int, bytes] = field(repr=False)
     now: datetime
     after: int | None = None
+    rewritten: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,8 @@ _FIRST = Statement(
     "UPDATE deliveries SET attempt = ?, attempts = attempts + 1, outcome = 'open', payload = ? WHERE id = ?"
 )
 _AGAIN = Statement("UPDATE deliveries SET attempt = ?, attempts = attempts + 1, outcome = 'open' WHERE id = ?")
+#: Written anew for another surface, whose form the body that was frozen before does not have.
+_REWRITE = Statement("UPDATE deliveries SET payload = ? WHERE id = ?")
 
 
 def open_attempts(connection: Connection, asked: Sequence[Opening]) -> Sequence[int | None]:
@@ -143,17 +147,21 @@ def _insert(connection: Connection, asked: Sequence[Opening]) -> list[int]:
 
 
 def _freeze(connection: Connection, opened: Sequence[tuple[int, Opening]]) -> None:
-    again, first = [], []
+    again, first, rewritten = [], [], []
     for attempt, one in opened:
         for each in one.deliveries:
+            payload = one.payloads[each.delivery_id]
             if each.attempt is None:
-                first.append((attempt, one.payloads[each.delivery_id], each.delivery_id))
-            else:
-                again.append((attempt, each.delivery_id))
+                first.append((attempt, payload, each.delivery_id))
+                continue
+            again.append((attempt, each.delivery_id))
+            if each.delivery_id in one.rewritten:
+                rewritten.append((payload, each.delivery_id))
     if again:
         _keep_earlier(connection, [id_ for _, id_ in again])
         _AGAIN.on_each(connection, again)
     _FIRST.on_each(connection, first)
+    _REWRITE.on_each(connection, rewritten)
 
 
 def _keep_earlier(connection: Connection, ids: Sequence[int]) -> None:

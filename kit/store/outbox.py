@@ -129,7 +129,8 @@ _LEASE = Statement(
 )
 _LEASED = Statement(
     "SELECT events.visitor, deliveries.id, deliveries.destination, deliveries.created_at, deliveries.attempts,"
-    " deliveries.crashes, deliveries.lost, deliveries.refused, deliveries.in_doubt, deliveries.batch_limit, deliveries.payload, deliveries.attempt, deliveries.outcome,"
+    " deliveries.crashes, deliveries.lost, deliveries.refused, deliveries.in_doubt, deliveries.batch_limit,"
+    " deliveries.payload, deliveries.attempt, deliveries.outcome,"
     " events.event_id, events.at, events.reported_at, events.conversion, events.identifiers, events.granted,"
     " events.signal, events.consent_at, events.revision"
     " FROM deliveries JOIN events ON events.id = deliveries.event"
@@ -217,8 +218,8 @@ _RENEW = Statement(
     " WHERE state = 'claimed' AND lease_until > ? AND lease_token = ? RETURNING id"
 )  # fmt: skip
 _LAPSED = Statement(
-    "SELECT id, owner FROM deliveries WHERE destination = ? AND state = 'claimed' AND (lease_until < ? OR owner AMONG ?)"
-    " LIMIT ?",
+    "SELECT id, owner FROM deliveries WHERE destination = ? AND state = 'claimed'"
+    " AND (lease_until < ? OR owner AMONG ?) LIMIT ?",
     locking="FOR UPDATE SKIP LOCKED",
 )
 

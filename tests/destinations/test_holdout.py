@@ -4,8 +4,10 @@ import hashlib
 
 import pytest
 
-from kit.destinations import Holdout
+from kit.destinations import Holdout, Rockerbox, Rokt
 from kit.errors import ConfigurationError
+
+from .dispatch_samples import dispatch, sending
 
 CUSTOMERS = [f"customer-{number}@example.com" for number in range(20_000)]
 
@@ -81,3 +83,35 @@ def test_what_cannot_be_is_refused(setting: str, given: dict[str, object]) -> No
         Holdout(**{"name": "2026-q4", "percent": 5} | given)  # type: ignore[arg-type]
 
     assert raised.value.setting == setting
+
+
+@pytest.mark.parametrize("customer", [0, 1, 8, 93])
+def test_every_destination_stamps_the_same_arm(customer: int) -> None:
+    """What an audience leaves out is what the conversions are stamped with, on each surface."""
+    holdout, email = Holdout(name="2026-q4", percent=5), CUSTOMERS[customer]
+    told = dispatch({"order_id": "1", "email": email})
+    arm = "2026-q4" if customer in {8, 93} else "none"
+
+    bodies = [
+        sending(destination, told).payload.decode()
+        for destination in (
+            Rokt(account="12345", holdout=holdout, mode="shadow"),
+            Rokt(api_key="key", api_secret="secret", holdout=holdout),
+            Rockerbox(advertiser="acme", holdout=holdout),
+        )
+    ]
+
+    assert f'{{"name":"holdout","value":"{arm}"}}' in bodies[0]
+    assert all(f'"holdout":"{arm}"' in body for body in bodies[1:])
+
+
+def test_nobody_is_stamped_where_nobody_can_tell() -> None:
+    """An order by a click id alone is in no arm."""
+    told = dispatch({"order_id": "1"}, click_ids={"rokt": "click"})
+
+    assert (
+        "holdout"
+        not in sending(
+            Rokt(account="12345", holdout=Holdout(name="q", percent=50), mode="shadow"), told
+        ).payload.decode()
+    )

@@ -12,10 +12,12 @@ from kit.identity import EMPTY_SHA256
 from kit.model import Dispatch, Mode
 
 from .dispatch_samples import NOW, dispatch, sending
+from .rokt_samples import v1
 
 HASHING: tuple[Destination, ...] = (
     AdRoll(advertisable="ADV", pixel="PIX", mode=Mode.SHADOW, derive_value=True),
     Rokt(account="12345", mode=Mode.SHADOW),
+    v1(postback=True),
 )
 ALL: tuple[Destination, ...] = (*HASHING, Rockerbox(mode=Mode.SHADOW))
 

@@ -1,6 +1,5 @@
 """Rokt's OAuth: an app's id and secret are exchanged for a bearer token that lives an hour (contracts.md 3.2)."""
 
-import base64
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -15,6 +14,7 @@ from kit.destinations.base import (
     json_object,
     judge_with_words,
 )
+from kit.destinations.rokt.credentials import basic
 from kit.model import Verdict
 
 #: How long a token lives whose answer does not say.
@@ -31,11 +31,13 @@ class ClientCredentials(Authentication):
 
     def ask(self) -> httpx.Request:
         """Return the POST for a token: Basic of id and secret, a form of one field."""
-        pair = base64.b64encode(f"{self.app_id}:{self.app_secret}".encode()).decode()
         return httpx.Request(
             "POST",
             endpoint(self.base_url, "/auth/oauth2/token"),
-            headers={"Authorization": f"Basic {pair}", "Content-Type": "application/x-www-form-urlencoded"},
+            headers={
+                "Authorization": basic(self.app_id, self.app_secret),
+                "Content-Type": "application/x-www-form-urlencoded",
+            },
             content=b"grant_type=client_credentials",
         )
 
@@ -57,8 +59,9 @@ class ClientCredentials(Authentication):
         return Token(value=value, lifetime=_lifetime(lifetime))
 
     def sign(self, request: httpx.Request, token: Token) -> None:
-        """Set the bearer token."""
-        request.headers["Authorization"] = f"Bearer {token.value}"
+        """Set the bearer token; a request to another host of Rokt's, such as the postback's, does not get it."""
+        if str(request.url).startswith(f"{self.base_url.rstrip('/')}/"):
+            request.headers["Authorization"] = f"Bearer {token.value}"
 
 
 def _lifetime(seconds: object) -> timedelta:
