@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from kit import identity
 from kit.capture import CaptureRules, capture_of, visit_of
@@ -24,6 +24,7 @@ from kit.store.events import Report
 from kit.store.people import NOBODY, Identity, Link, OrderLink
 
 
+@runtime_checkable
 class HasScope(Protocol):
     """A request of any ASGI framework: Starlette's, FastAPI's, Litestar's, Quart's and Django's have their scope."""
 

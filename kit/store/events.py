@@ -1,6 +1,5 @@
 """Events: a report becomes one event and a delivery for each destination, once, with every identifier known."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,7 @@ from sqlalchemy import Connection, select
 
 from kit.consent import told_of, weigh
 from kit.model import Consent, Conversion, DeliveryState, Identifiers, Reported
+from kit.store.impersonal import PERSONAL, erase_events, keep_conflict
 from kit.store.known import CLICK_WINDOW, Known, known_of
 from kit.store.people import (
     ASSERTED,
@@ -21,6 +21,7 @@ from kit.store.people import (
     OrderLink,
     joined,
     keep_consents,
+    naming,
     orders_of,
     write_links,
 )
@@ -30,17 +31,12 @@ from kit.store.rows import (
     identifiers_of,
     identifiers_text,
     insert_many,
-    insert_new,
     milliseconds,
     moment,
 )
-from kit.store.tables import conflicts, deliveries, events
+from kit.store.tables import deliveries, events
+from kit.store.tombstones import ERASED, erased_among, visitor_key
 
-#: What of a conversion tells of its buyer; the rest is the order and its money.
-PERSONAL = frozenset(
-    "email phone customer_id first_name last_name title gender birth_date language address billing_address device url "
-    "extra metadata".split()
-)
 _NOTHING = timedelta(0)
 
 
@@ -83,6 +79,10 @@ class _Gathered:
     allowed: bool
     link: bool
     event: int = field(default=0)
+
+    @property
+    def erased(self) -> bool:
+        return self.consent.signal == ERASED
 
 
 def report(connection: Connection, reports: Sequence[Report]) -> Sequence[Reported]:
@@ -129,12 +129,40 @@ def _gather(
                     cookies.add(found.first_party_cookie)
     customers = {lookup for one in reports for lookup in one.lookups("customer")}
     known = known_of(connection, visitors=visitors, customers=customers, cookies=cookies)
-    return [_join(one, _snapshot_of(one, snapshots), known, stored, buyer) for one in reports]
+    # Asked for after all that it is held against: an erasure waits for whoever looked too early.
+    named = {lookup for one in reports for lookup in naming(one.people)}
+    gone = erased_among(connection, named | known.names() | {visitor_key(visitor) for visitor in visitors})
+    if gone:
+        known.forget(gone)
+    return [
+        _join(*_of_the_living(one, _snapshot_of(one, snapshots), buyer, gone), known, stored, buyer) for one in reports
+    ]
+
+
+def _of_the_living(
+    one: Report, snapshot: OrderLink, buyer: str | None, gone: frozenset[str]
+) -> tuple[Report, OrderLink]:
+    """Return the report and its order's snapshot without what an erased visitor shows.
+
+    Where it names nobody else, or names somebody erased, what is returned says that its buyer was erased.
+    """
+    named = naming(one.people)
+    if gone and not gone.isdisjoint(named):
+        return one, _ERASED
+    visitor = one.said.visitor or snapshot.identifiers.visitor or buyer or one.seen.visitor
+    if snapshot.consent.signal != ERASED and (visitor is None or visitor_key(visitor) not in gone):
+        return one, snapshot
+    if not named:
+        return one, _ERASED
+    return replace(one, said=replace(one.said, visitor=None), seen=NOBODY), _NO_SNAPSHOT
 
 
 _NO_SNAPSHOT = OrderLink(
     order_id="", identifiers=NOBODY, consent=Consent(granted=None, signal="none", at=datetime.min.replace(tzinfo=UTC))
 )
+
+
+_ERASED = replace(_NO_SNAPSHOT, consent=replace(_NO_SNAPSHOT.consent, granted=False, signal=ERASED))
 
 
 def _snapshot_of(one: Report, snapshots: dict[str, OrderLink]) -> OrderLink:
@@ -144,9 +172,12 @@ def _snapshot_of(one: Report, snapshots: dict[str, OrderLink]) -> OrderLink:
 def _join(one: Report, snapshot: OrderLink, known: Known, stored: Consent | None, buyer: str | None) -> _Gathered:
     """Join what the shop says, the order's snapshot, the request, the visitor and the customer's devices.
 
-    The first with a value wins. A request of another visitor than the order's gives nothing: somebody in the back
-    office, another device, pressed a button.
+    The first with a value wins. Of somebody erased nothing is joined. A request of another visitor than the order's
+    gives nothing: somebody in the back office, another device, pressed a button.
     """
+    if snapshot is _ERASED or (stored is not None and stored.signal == ERASED):
+        refused = replace(snapshot.consent, granted=False, signal=ERASED, at=one.now)
+        return _Gathered(report=one, identifiers=NOBODY, consent=refused, allowed=False, link=False)
     linked, seen, asked = snapshot.identifiers, one.seen, one.consent
     if one.said.visitor and linked.visitor and linked.visitor != one.said.visitor:
         linked = NOBODY
@@ -271,11 +302,13 @@ _DELIVERY = (
 def _delivery_rows(one: _Gathered) -> Iterator[tuple[Any, ...]]:
     now = milliseconds(one.report.now + one.report.store_ahead)
     state: tuple[str, str | None, str | None] = (DeliveryState.PENDING.value, None, None)
-    if not one.allowed:
+    if one.erased:
+        state = (DeliveryState.SKIPPED.value, ERASED, None)
+    elif not one.allowed:
         state = (DeliveryState.SKIPPED.value, "consent", told_of(one.consent))
     settled_at = None if one.allowed else now
     for destination in one.report.destinations:
-        yield (one.event, destination, *state, now, now, settled_at, 0, 0, not one.allowed)
+        yield (one.event, destination, *state, now, now, settled_at, 0, 0, not one.allowed and not one.erased)
 
 
 # ---------------------------------------------------------------- the same order again
@@ -298,7 +331,12 @@ def _repeat(connection: Connection, one: Report) -> Reported:
     elif gathered.allowed:
         _enrich(connection, row, stored, gathered)
         _keep_people(connection, [gathered])
-    if not gathered.allowed and not over:
+    if gathered.erased:
+        if row.signal != ERASED and (stored.email or stored.customer_id):
+            # Who it names was not erased: what is said of it now by somebody who was is dropped.
+            return Reported(event_id=one.event_id, new=False, conflict=differing)
+        erase_events(connection, [row.id], now=one.now + one.store_ahead)
+    elif not gathered.allowed and not over:
         connection.execute(_changed(row.id, gathered.consent, _forgotten(connection, row.id, stored)))
     return Reported(event_id=one.event_id, new=False, conflict=differing)
 
@@ -322,15 +360,7 @@ def _differ(stored: Conversion, said: Conversion, name: str) -> bool:
 
 def _keep_conflict(connection: Connection, event: int, fields: tuple[str, ...], one: _Gathered) -> None:
     conversion = one.report.conversion if one.allowed else _impersonal(one.report.conversion)
-    text = conversion_text(conversion)
-    row = {
-        "event": event,
-        "digest": hashlib.sha256(text.encode()).hexdigest()[:32],
-        "fields": ",".join(fields),
-        "conversion": text,
-        "at": milliseconds(one.report.now),
-    }
-    insert_new(connection, conflicts, [row], by=("event", "digest"))
+    keep_conflict(connection, event, ",".join(fields), conversion_text(conversion), at=milliseconds(one.report.now))
 
 
 def _enrich(connection: Connection, row: Any, stored: Conversion, one: _Gathered) -> None:

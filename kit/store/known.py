@@ -3,14 +3,17 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select
 
 from kit.model import ClickId, Consent, Identifiers, VisitorId
 from kit.store.people import NOBODY, VERIFIED, Identity, joined, newest_consents, orders_of
+from kit.store.quarantine import serving
 from kit.store.rows import grouped, milliseconds, moment
 from kit.store.tables import identities, links, touchpoints
+from kit.store.tombstones import visitor_key
 
 #: A click older than this is nobody's credit any more.
 CLICK_WINDOW = timedelta(days=90)
@@ -28,6 +31,21 @@ class Known:
     sharing: dict[str, list[Any]]
     decided: Mapping[str, Consent]
 
+    def names(self) -> set[str]:
+        """Return the keys under which anybody here may have been erased."""
+        found = chain(*self.links_of.values(), *self.devices_of.values())
+        sharing = (row.visitor for rows in self.sharing.values() for row in rows)
+        return {row.lookup for row in found if row.kind != "phone"} | set(map(visitor_key, sharing))
+
+    def forget(self, gone: Collection[str]) -> None:
+        """Let go of what leads to somebody erased, while it is still there: links, what was told with them, clicks."""
+        for links_of in (self.links_of, self.devices_of):
+            for key, rows in links_of.items():
+                told = {(row.visitor, row.at) for row in rows if row.lookup in gone}
+                links_of[key] = [row for row in rows if row.lookup not in gone and (row.visitor, row.at) not in told]
+        for cookie, rows in self.sharing.items():
+            self.sharing[cookie] = [row for row in rows if visitor_key(row.visitor) not in gone]
+
     def customers(self, visitor: str) -> list[Any]:
         return [row for row in self.links_of.get(visitor, ()) if row.kind == "customer" and row.level == VERIFIED]
 
@@ -44,8 +62,13 @@ class Known:
         return max(decisions, key=lambda decision: decision.at, default=None)
 
     def identity(self, visitor: str) -> Identifiers:
-        """Return who this visitor is, verified links before asserted ones, newest first."""
-        return _person(sorted(self.links_of.get(visitor, ()), key=lambda row: (row.level != VERIFIED, -row.at)))
+        """Return who this visitor is, verified links before asserted ones, newest first; of a quarantine's nothing.
+
+        What stands first for an event: what its order says, then what is verified, then what is asserted of this very
+        visitor. Of no other visitor is anything taken that is not verified: see `customer`.
+        """
+        rows = serving(self.links_of.get(visitor, ()))
+        return _person(sorted(rows, key=lambda row: (row.level != VERIFIED, -row.at)))
 
     def customer(self, lookup: str, *, since: datetime) -> Identifiers:
         """Return what this customer's verified devices know: the person, the newest clicks, the newest cookie."""
@@ -135,12 +158,13 @@ def _devices(connection: Connection, customers: Collection[str]) -> Sequence[Any
     found = connection.execute(_DEVICES, {"customers": list(customers)})
     customer_of = {row.visitor: row.lookup for row in found}
     rows = (row for row in _links(connection, set(customer_of)) if row.level == VERIFIED)
-    return [_Device(row.visitor, row.kind, row.at, row.value, customer_of[row.visitor]) for row in rows]
+    return [_Device(row.visitor, row.kind, row.lookup, row.at, row.value, customer_of[row.visitor]) for row in rows]
 
 
 class _Device(NamedTuple):
     visitor: str
     kind: str
+    lookup: str
     at: int
     value: str
     customer: str

@@ -14,6 +14,7 @@ from kit.store.gates import FOR_EVER, STOPPED, Gate
 from kit.store.rows import conversion_of, grouped, identifiers_of, milliseconds, moment, upsert
 from kit.store.store import Store
 from kit.store.tables import conflicts, deliveries, events, gates
+from kit.store.tombstones import ERASED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,8 @@ class Replay:
 
     def conditions(self) -> list[ColumnElement[bool]]:
         columns = deliveries.c
-        found: list[ColumnElement[bool]] = [columns.state == self.state]
+        # Whoever was erased is told of to nobody again.
+        found: list[ColumnElement[bool]] = [columns.state == self.state, columns.reason.is_distinct_from(ERASED)]
         if self.destination is not None:
             found.append(columns.destination == self.destination)
         if self.reason is not None:

@@ -7,10 +7,12 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, select
 
 from kit.model import Consent, Identifiers, Touchpoint, VisitorId
+from kit.store.quarantine import ASSERTED as ASSERTED
+from kit.store.quarantine import VERIFIED as VERIFIED
+from kit.store.quarantine import refuses_identity, refuses_visitor, write_in_its_place
 from kit.store.rows import grouped, identifiers_of, identifiers_text, insert_new, milliseconds, moment, upsert
 from kit.store.tables import consents, identities, links, orders, touchpoints
-
-VERIFIED, ASSERTED = "verified", "asserted"
+from kit.store.tombstones import ERASED, erased_among, erased_visitors
 
 #: Nothing is known.
 NOBODY = Identifiers()
@@ -33,6 +35,11 @@ class Identity:
     kind: str
     lookup: str
     value: str = field(repr=False)
+
+
+def naming(people: Iterable[Identity]) -> list[str]:
+    """Return the keys of what names one person: a phone may be a household's."""
+    return [person.lookup for person in people if person.kind != "phone"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +65,9 @@ class OrderLink:
 
 
 def keep_touches(connection: Connection, touches: Sequence[Touch]) -> Sequence[None]:
-    """Keep each new (visitor, click) once."""
+    """Keep each new (visitor, click) once; an erased visitor's are not kept."""
+    erased = erased_visitors(connection, {touch.visitor for touch in touches})
+    kept = [touch for touch in touches if touch.visitor not in erased]
     rows = [
         {
             "visitor": touch.visitor,
@@ -70,30 +79,49 @@ def keep_touches(connection: Connection, touches: Sequence[Touch]) -> Sequence[N
             "utm": "&".join(f"{name}={value}" for name, value in touch.touchpoint.utm.items()) or None,
             "first_party_cookie": touch.first_party_cookie,
         }
-        for touch in touches
+        for touch in kept
         for click in touch.touchpoint.click_ids
     ]
     insert_new(connection, touchpoints, rows, by=("visitor", "vendor", "click_id"))
-    keep_consents(connection, [(touch.visitor, touch.consent) for touch in touches])
+    keep_consents(connection, [(touch.visitor, touch.consent) for touch in kept])
     return [None] * len(touches)
 
 
 def keep_links(connection: Connection, asked: Sequence[Link]) -> Sequence[bool]:
-    """Link visitors to people; answers whether the visitor was verified as another customer already.
+    """Link visitors to people; answers whether the visitor was verified as another customer already, or was erased.
 
-    When it was, nothing is linked: the caller gives the browser a new visitor and links that one.
+    When it was, nothing is linked: the caller gives the browser a new visitor and links that one. A link that names
+    somebody who was erased is not kept at all, nor one that is asserted against `quarantine`'s rules.
     """
+    gone = erased_among(connection, {lookup for link in asked for lookup in naming(link.identities)})
+    erased = erased_visitors(connection, {link.visitor for link in asked})
     decided = newest_consents(connection, {link.visitor for link in asked if link.consent.granted is None})
     answers = []
     for link in asked:
         consent = link.consent if link.consent.granted is not None else decided.get(link.visitor, link.consent)
         allowed = link.unknown_is_granted if consent.granted is None else consent.granted
-        other = link.level == VERIFIED and _is_another(connection, link)
-        if allowed and not other:
-            write_links(connection, [link])
+        believed = _believed(connection, link, gone)
+        known = bool(allowed and believed.identities)
+        other = link.level == VERIFIED and (link.visitor in erased or _is_another(connection, link))
+        if known and not other and link.visitor not in erased:
+            write_links(connection, [believed])
             keep_consents(connection, [(link.visitor, consent)])
-        answers.append(allowed and other)
+        elif allowed and link.level == ASSERTED:
+            write_in_its_place(connection, link.at)
+        answers.append(known and other)
     return answers
+
+
+def _believed(connection: Connection, link: Link, gone: frozenset[str]) -> Link:
+    """Return the link without what a page may not assert any more; of one that names somebody erased nothing."""
+    if not gone.isdisjoint(naming(link.identities)):
+        return replace(link, identities=())
+    if link.level == VERIFIED:
+        return link
+    if refuses_visitor(connection, link.visitor):
+        return replace(link, identities=())
+    free = (one for one in link.identities if not refuses_identity(connection, one.kind, one.lookup, now=link.at))
+    return replace(link, identities=tuple(free))
 
 
 def _is_another(connection: Connection, link: Link) -> bool:
@@ -128,8 +156,9 @@ def write_links(connection: Connection, asked: Iterable[Link]) -> None:
 
 
 def keep_decisions(connection: Connection, asked: Sequence[tuple[VisitorId, Consent]]) -> Sequence[None]:
-    """Keep what visitors decided."""
-    keep_consents(connection, asked)
+    """Keep what visitors decided, but for those who were erased."""
+    erased = erased_visitors(connection, {visitor for visitor, _ in asked})
+    keep_consents(connection, [(visitor, consent) for visitor, consent in asked if visitor not in erased])
     return [None] * len(asked)
 
 
@@ -171,9 +200,10 @@ def newest_consents(connection: Connection, visitors: Collection[str]) -> dict[s
 
 
 def keep_orders(connection: Connection, asked: Sequence[OrderLink]) -> Sequence[None]:
-    """Keep each order's snapshot. A later link counts: see `_newer`."""
+    """Keep each order's snapshot. A later link counts: see `_newer`. Of an erased visitor's, that it is one."""
     known = orders_of(connection, {link.order_id for link in asked})
-    for link in asked:
+    erased = erased_visitors(connection, {link.identifiers.visitor for link in asked if link.identifiers.visitor})
+    for link in (_emptied(link) if link.identifiers.visitor in erased else link for link in asked):
         known[link.order_id] = _newer(link, known.get(link.order_id))
     rows = [
         {
@@ -187,16 +217,24 @@ def keep_orders(connection: Connection, asked: Sequence[OrderLink]) -> Sequence[
         for link in (known[order_id] for order_id in dict.fromkeys(link.order_id for link in asked))
     ]
     upsert(connection, orders, rows, key="order_id")
-    keep_consents(connection, [(link.identifiers.visitor, link.consent) for link in asked if link.identifiers.visitor])
+    seen = [(link.identifiers.visitor, link.consent) for link in asked]
+    keep_consents(connection, [(visitor, consent) for visitor, consent in seen if visitor and visitor not in erased])
     return [None] * len(asked)
+
+
+def _emptied(link: OrderLink) -> OrderLink:
+    return replace(link, identifiers=NOBODY, consent=replace(link.consent, granted=False, signal=ERASED))
 
 
 def _newer(link: OrderLink, earlier: OrderLink | None) -> OrderLink:
     """Return what is kept of an order that is linked again.
 
     Of the same visitor, gaps are filled; of another one, nothing is taken over; a request that shows no visitor changes
-    nothing but a refusal, which empties the snapshot.
+    nothing but a refusal, which empties the snapshot. What was erased stays empty, and empties
+    nothing.
     """
+    if earlier is not None and ERASED in {earlier.consent.signal, link.consent.signal}:
+        return earlier
     if earlier is None or link.consent.granted is False:
         return link
     if link.identifiers.visitor is None:

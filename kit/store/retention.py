@@ -1,17 +1,16 @@
 """How long the store keeps what it no longer needs, and the verb that lets go of it, a few hundred rows at a time."""
 
-import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, exists, literal_column, select, tuple_
+from sqlalchemy import Connection, and_, delete, exists, literal_column, select, tuple_
 
 from kit.errors import ConfigurationError
-from kit.model import HORIZON, DeliveryState, Identifiers
-from kit.store.events import PERSONAL
-from kit.store.rows import identifiers_text, milliseconds
+from kit.model import HORIZON, DeliveryState
+from kit.store.impersonal import FORGET, impersonal
+from kit.store.rows import milliseconds
 from kit.store.store import Store
 from kit.store.tables import (
     attempts,
@@ -23,6 +22,7 @@ from kit.store.tables import (
     identities,
     links,
     orders,
+    tombstones,
     touchpoints,
 )
 
@@ -32,6 +32,9 @@ BATCH = 500
 _ENDED_BATCH = 100
 
 _HAS_ENDED = deliveries.c.state.not_in([DeliveryState.PENDING, DeliveryState.CLAIMED])
+
+
+_AT_LEAST = (("events", "deliveries"), ("people", "touchpoints"), ("tombstones", "events"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +51,12 @@ class Retention:
     `people`       links of visitors to people, decisions on consent, and e-mails, phones and customer numbers that no
                    visitor is linked to any more: 400 days after the link or decision was made. What a decision of
                    that age was about is gone by then as well.
+    `tombstones`   the keyed hash of somebody who was erased: 400 days. For as long nothing that comes back of them is
+                   kept.
 
     Raises ConfigurationError for one but `payloads` that is shorter than the 14 days for which a delivery may be tried,
-    for `events` shorter than `deliveries`, and for `people` shorter than `touchpoints`.
+    for `events` shorter than `deliveries`, for `people` shorter than `touchpoints`, and for `tombstones` shorter than
+    `events`: a repeat of an order that is still known must not bring its buyer back.
     """
 
     payloads: timedelta = timedelta(days=7)
@@ -58,13 +64,14 @@ class Retention:
     events: timedelta = timedelta(days=400)
     touchpoints: timedelta = timedelta(days=90)
     people: timedelta = timedelta(days=400)
+    tombstones: timedelta = timedelta(days=400)
 
     def __post_init__(self) -> None:
         for name in (one.name for one in fields(self)):
             least = timedelta(0) if name == "payloads" else HORIZON
             if getattr(self, name) < least:
                 raise ConfigurationError(f"retention.{name}", f"is shorter than {least.days} days: deliveries need it")
-        for longer, shorter in (("events", "deliveries"), ("people", "touchpoints")):
+        for longer, shorter in _AT_LEAST:
             if getattr(self, longer) < getattr(self, shorter):
                 raise ConfigurationError(f"retention.{longer}", f"is shorter than retention.{shorter}")
 
@@ -155,22 +162,9 @@ def _forget_buyers(connection: Connection, event_ids: Collection[int]) -> None:
     """Leave of these events the order and its money."""
     connection.execute(delete(conflicts).where(conflicts.c.event.in_(event_ids)))
     query = select(events.c.id, events.c.conversion).where(events.c.id.in_(event_ids))
-    rows = [{"b_id": row.id, "b_kept": _impersonal(row.conversion)} for row in connection.execute(query)]
+    rows = [{"b_id": row.id, "b_kept": impersonal(row.conversion)} for row in connection.execute(query)]
     if rows:
-        connection.execute(_FORGET, rows)
-
-
-def _impersonal(conversion: str) -> str:
-    """Return the stored text without what tells of a buyer; not read as a Conversion, of which there are hundreds."""
-    kept = {name: value for name, value in json.loads(conversion).items() if name not in PERSONAL}
-    return json.dumps(kept, separators=(",", ":"), ensure_ascii=False)
-
-
-_FORGET = (
-    events.update()
-    .where(events.c.id == bindparam("b_id"))
-    .values(conversion=bindparam("b_kept"), identifiers=identifiers_text(Identifiers()), visitor=None)
-)
+        connection.execute(FORGET, rows)
 
 
 def _remove_events(connection: Connection, asked: Pruning) -> bool:
@@ -200,6 +194,14 @@ def _remove_orders(connection: Connection, asked: Pruning) -> bool:
     if ids:
         connection.execute(delete(orders).where(orders.c.order_id.in_(ids)))
     return bool(ids)
+
+
+def _remove_tombstones(connection: Connection, asked: Pruning) -> bool:
+    old = select(tombstones.c.key).where(tombstones.c.at < asked.before(asked.retention.tombstones)).limit(BATCH)
+    keys = list(connection.scalars(old))
+    if keys:
+        connection.execute(delete(tombstones).where(tombstones.c.key.in_(keys)))
+    return bool(keys)
 
 
 def _remove_links(connection: Connection, asked: Pruning) -> bool:
@@ -236,4 +238,5 @@ _STEPS: tuple[Callable[[Connection, Pruning], bool], ...] = (
     _remove_orders,
     _remove_links,
     _remove_consents,
+    _remove_tombstones,
 )

@@ -215,6 +215,16 @@ answers = Table(
     Column("last_at", _Time, nullable=False),
 )
 
+#: Keyed hashes of whom the store erased: what comes back of them is not kept.
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("at", _Time, nullable=False),
+    Index("ix_tombstones_at", "at"),
+)
+
 #: What holds a whole destination back: it was asked to wait, or its set-up is wrong. No row: nothing does.
 gates = Table(
     "gates",

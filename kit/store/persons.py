@@ -1,0 +1,292 @@
+"""Who a person is to the store: what is read out or erased when somebody asks about themselves, and what is not.
+
+A person is *named* by e-mail addresses, customer numbers and visitors. From there it goes so far, and no further:
+
+1. A visitor is the person's *own* when the shop said so, of nobody else: by customer number, whatever the e-mails; by
+   e-mail where no other e-mail and no other customer number was said of it. The shop's word is a verified link, or an
+   order's. Where there is none, a visitor is own when a page named the person, and nobody else. A visitor that is named
+   is own, whoever else is linked to it.
+2. What the shop said of own visitors beside a name, a customer number beside an e-mail or an e-mail beside a customer
+   number, is *followed*: it counts as named. Not where it was said beside another e-mail or customer number too: a
+   till's number for everybody would lead to everybody. `Person.not_followed` counts those.
+3. Another visitor that is linked to the person is *shared*. Of its links are theirs those to the person, and what was
+   told in the same breath, and phones of which nobody can tell whose they are; its clicks, its decisions and other
+   people's links are not.
+4. An event is theirs when its own e-mail or customer number says so. One that has neither is theirs on an own visitor,
+   or when what was gathered for it names them. Of anybody else's event is theirs what was gathered of them.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+from sqlalchemy import JSON, ColumnElement, Connection, Select, cast, func, or_, select, tuple_
+
+from kit import identity
+from kit.store.people import VERIFIED, Identity
+from kit.store.rows import grouped
+from kit.store.store import Store
+from kit.store.tables import conflicts, events, identities, links
+
+#: Events and conflicts that one read looks at, and visitors whose links one read fetches.
+RANGE, VISITORS = 5_000, 500
+
+#: What a link names: its kind (email, customer, phone) and its lookup key.
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Whom a request is about: e-mails and customer numbers with their keys, and visitors."""
+
+    identities: tuple[Identity, ...] = ()
+    visitors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Who that is. `names` holds what is named and followed, `told` of each visitor the links that are theirs.
+
+    The values of both are in normal form.
+    """
+
+    names: Mapping[Key, str] = field(repr=False)
+    own: frozenset[str]
+    shared: frozenset[str]
+    told: Mapping[str, Mapping[Key, str]] = field(repr=False)
+    not_followed: int
+
+    @property
+    def emails(self) -> list[str]:
+        return sorted(value for (kind, _), value in self.names.items() if kind == "email")
+
+    def values(self) -> frozenset[tuple[str, str]]:
+        """Return everything that tells of them, as (kind, normal form)."""
+        found = [self.names, *self.told.values()]
+        return frozenset((kind, value) for some in found for (kind, _), value in some.items())
+
+
+def normal(kind: str, value: str) -> str:
+    """Return the form in which two values of one kind are the same."""
+    return identity.email(value) or value if kind == "email" else value
+
+
+# ---------------------------------------------------------------- visitors
+
+
+def person_of(store: Store, subject: Subject) -> Person:
+    """Return who the subject is, by rules 1 to 3. Reads a few visitors at a time."""
+    named = {(one.kind, one.lookup): normal(one.kind, one.value) for one in subject.identities}
+    rows = _links_of(store, _linked_to(store, named))
+    beside = {
+        key: value
+        for its in rows.values()
+        if _may_be_own(its, named)
+        for key, value in _said(its).items()
+        if key not in named
+    }
+    refused = {key for key in beside if store.read_sync(partial(_is_beside_others, key=key, named=named))}
+    names = {**named, **{key: value for key, value in beside.items() if key not in refused}}
+    rows.update(_links_of(store, _linked_to(store, names) - rows.keys()))
+    own = {visitor for visitor, its in rows.items() if _is_own(its, names)}
+    rows.update(_links_of(store, subject.visitors))
+    told = {visitor: _told(its, names, is_own=visitor in own) for visitor, its in rows.items()}
+    told.update({visitor: _values(rows[visitor]) for visitor in subject.visitors if visitor in rows})
+    own.update(subject.visitors)
+    return Person(
+        names=names,
+        own=frozenset(own),
+        shared=frozenset(rows.keys() - own),
+        told=told,
+        not_followed=len(refused),
+    )
+
+
+def _linked_to(store: Store, keys: Collection[Key]) -> set[str]:
+    if not keys:
+        return set()
+    named = tuple_(links.c.kind, links.c.lookup).in_(list(keys))
+    return set(store.read_sync(lambda connection: connection.scalars(select(links.c.visitor).where(named)).all()))
+
+
+_OF_SAME = (identities.c.kind == links.c.kind) & (identities.c.lookup == links.c.lookup)
+
+
+def _links_of(store: Store, visitors: Collection[str]) -> dict[str, list[Any]]:
+    """Return every link of these visitors, with its value in clear."""
+    found: dict[str, list[Any]] = {}
+    for some in chunks(sorted(visitors), VISITORS):
+        query = select(links, identities.c.value).join(identities, _OF_SAME).where(links.c.visitor.in_(some))
+        found.update(grouped(store.read_sync(partial(_all, query=query)), "visitor"))
+    return found
+
+
+def _all(connection: Connection, *, query: Select[Any]) -> Sequence[Any]:
+    return connection.execute(query).all()
+
+
+def chunks(found: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (found[start : start + size] for start in range(0, len(found), size))
+
+
+def _values(rows: Iterable[Any]) -> dict[Key, str]:
+    return {(row.kind, row.lookup): normal(row.kind, row.value) for row in rows}
+
+
+def _said(rows: Iterable[Any]) -> dict[Key, str]:
+    """Return the names that the shop itself said of a visitor."""
+    return _values(row for row in rows if row.kind != "phone" and (row.level == VERIFIED or row.source == "order"))
+
+
+def _of(keys: Iterable[Key], kind: str) -> set[Key]:
+    return {key for key in keys if key[0] == kind}
+
+
+def _may_be_own(rows: Sequence[Any], named: Collection[Key]) -> bool:
+    """Return whether one kind of name that the shop said of this visitor is the person's, and theirs alone."""
+    said = _said(rows)
+    return any(theirs <= set(named) for theirs in (_of(said, "customer"), _of(said, "email")) if theirs)
+
+
+def _is_own(rows: Sequence[Any], names: Collection[Key]) -> bool:
+    """Rule 1, for a visitor that is linked to the person."""
+    said = _said(rows)
+    if not said:
+        theirs = _values(_same_breath(rows, names))
+        return all((row.kind, row.lookup) in theirs for row in rows if row.kind != "phone")
+    customers = _of(said, "customer")
+    return (customers or set(said)) <= set(names)
+
+
+def _is_beside_others(connection: Connection, *, key: Key, named: Collection[Key]) -> bool:
+    """Return whether the shop said this name of a visitor beside another of the other kind, which is not named."""
+    kind, lookup = key
+    other = "email" if kind == "customer" else "customer"
+    one, beside = links.alias("one"), links.alias("beside")
+    named_ones = [known for _, known in _of(named, other)]
+    query = (
+        select(beside.c.id)
+        .join(one, one.c.visitor == beside.c.visitor)
+        .where(one.c.kind == kind, one.c.lookup == lookup, _is_said(one))
+        .where(beside.c.kind == other, beside.c.lookup.not_in(named_ones), _is_said(beside))
+        .limit(1)
+    )
+    return connection.scalar(query) is not None
+
+
+def _is_said(table: Any) -> ColumnElement[bool]:
+    return or_(table.c.level == VERIFIED, table.c.source == "order")
+
+
+def _same_breath(rows: Sequence[Any], names: Collection[Key]) -> list[Any]:
+    """Return the links to the person, and what was told at the same moment by the same source."""
+    theirs = [row for row in rows if (row.kind, row.lookup) in names]
+    moments = {(row.source, row.at) for row in theirs}
+    others = _said(rows).keys() - set(names)
+    return [row for row in rows if (row.source, row.at) in moments and (row.kind, row.lookup) not in others]
+
+
+def _told(rows: Sequence[Any], names: Collection[Key], *, is_own: bool) -> dict[Key, str]:
+    """Return of a visitor's links those that are the person's: of an own one all but what a page said of others.
+
+    A phone that a page said beside a name which was known already can be anybody's: it goes with whoever goes first.
+    """
+    theirs = _values(_same_breath(rows, names)) | (_said(rows) if is_own else {})
+    told = [row for row in rows if row.kind != "phone"]
+    others = {(row.source, row.at) for row in told if not is_own or (row.kind, row.lookup) not in theirs}
+    phones = [row for row in rows if row.kind == "phone" and (is_own or row.level != VERIFIED)]
+    return theirs | _values(row for row in phones if (row.source, row.at) not in others)
+
+
+# ---------------------------------------------------------------- events
+
+
+class Found(NamedTuple):
+    """An event that is the person's, or of which only what was gathered is (`borrowed`)."""
+
+    id: int
+    order_id: str | None
+    borrowed: bool
+
+
+class Finder:
+    """Tells whose an event is, by rule 4."""
+
+    def __init__(self, person: Person) -> None:
+        self._person = person
+        self._names = {(kind, value) for (kind, _), value in person.names.items()}
+        self._told = {
+            visitor: {(kind, value) for (kind, _), value in its.items()} for visitor, its in person.told.items()
+        }
+        self._values = person.values()
+
+    def events(self, store: Store, *, but: str | None = None) -> Iterator[list[Found]]:
+        """Yield the person's events, range by range of primary keys; `but` leaves out those with this signal."""
+        for ids in ranges(store, events.c.id):
+            rows = store.read_sync(partial(_rows, ids=ids))
+            found = [self._found(row) for row in rows if but is None or row.signal != but]
+            yield [one for one in found if one is not None]
+
+    def conflicts(self, store: Store) -> Iterator[list[int]]:
+        """Yield what repeats said of the person, on whosoever's event."""
+        for ids in ranges(store, conflicts.c.id):
+            rows = store.read_sync(partial(_conflict_rows, ids=ids))
+            yield [row.id for row in rows if self._any(self._names, email=row.email, customer=row.customer)]
+
+    def borrowed(self, kind: str, value: str | None) -> bool:
+        return value is not None and (kind, normal(kind, value)) in self._values
+
+    def _found(self, row: Any) -> Found | None:
+        if self._is_theirs(row):
+            return Found(row.id, row.order_id, borrowed=False)
+        gathered = self._any(self._values, email=row.email, customer=row.customer, phone=row.phone)
+        return Found(row.id, row.order_id, borrowed=True) if gathered else None
+
+    def _is_theirs(self, row: Any) -> bool:
+        if row.said_email is not None or row.said_customer is not None:
+            return self._any(self._names, email=row.said_email, customer=row.said_customer)
+        if row.visitor is not None and row.visitor in self._person.own:
+            return True
+        kind, value = ("customer", row.customer) if row.customer is not None else ("email", row.email)
+        return self._any(self._names | self._told.get(row.visitor, set()), **{kind: value})
+
+    @staticmethod
+    def _any(known: Collection[tuple[str, str]], **said: str | None) -> bool:
+        return any(value is not None and (kind, normal(kind, value)) in known for kind, value in said.items())
+
+
+def ranges(store: Store, column: Any) -> Iterator[range]:
+    ends = select(func.min(column), func.max(column))
+    first, last = store.read_sync(lambda connection: connection.execute(ends).one())
+    if first is not None:
+        yield from (range(start, min(start + RANGE, last + 1)) for start in range(first, last + 1, RANGE))
+
+
+def _json(connection: Connection, column: Any, name: str) -> ColumnElement[Any]:
+    """Return a field of a column that holds JSON as text."""
+    found: ColumnElement[Any] = cast(column, JSON)[name].as_string()
+    return func.json_extract(column, f"$.{name}") if connection.dialect.name == "sqlite" else found
+
+
+def _rows(connection: Connection, *, ids: range) -> Sequence[Any]:
+    columns = events.c
+    query = select(
+        columns.id,
+        columns.order_id,
+        columns.visitor,
+        columns.signal,
+        _json(connection, columns.conversion, "email").label("said_email"),
+        _json(connection, columns.conversion, "customer_id").label("said_customer"),
+        _json(connection, columns.identifiers, "email").label("email"),
+        _json(connection, columns.identifiers, "customer_id").label("customer"),
+        _json(connection, columns.identifiers, "phone").label("phone"),
+    ).where(columns.id.between(ids.start, ids.stop - 1))
+    return connection.execute(query).all()
+
+
+def _conflict_rows(connection: Connection, *, ids: range) -> Sequence[Any]:
+    said = conflicts.c.conversion
+    email, customer = _json(connection, said, "email"), _json(connection, said, "customer_id")
+    query = select(conflicts.c.id, email.label("email"), customer.label("customer"))
+    return connection.execute(query.where(conflicts.c.id.between(ids.start, ids.stop - 1))).all()
