@@ -7,7 +7,7 @@ ONCE   ?=
 PORT   ?=
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
-.PHONY: demo test check bench torture browser clean
+.PHONY: demo test check kit.js bench torture browser clean
 
 demo: $(VENV)/.cli
 	$(BIN)/kit demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
@@ -20,6 +20,10 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The minified kit.js that is served, and its source map; a test holds both to static/kit.js.
+kit.js: $(READY)
+	$(BIN)/python -m tests.web.minified
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m tests.benchmarks $(ARGS)

@@ -4,27 +4,32 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import timedelta
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from kit import settings
-from kit.capture import CaptureRules, capture_of, removal_line
+from kit.audiences import AudienceChange, cancellation, change_audience, deletions, one_of, require_some
+from kit.capture import CaptureRules, capture_of, removal_line, visit_of, visitor_of
 from kit.configuration import checked_destinations, checked_keys, checked_origins, destinations_of, watched_params
-from kit.consent import ConsentPolicy, ConsentRule
+from kit.consent import ConsentPolicy, ConsentRule, Signals
 from kit.delivery.worker import Worker
-from kit.destinations import Destination
+from kit.destinations import Destination, RoktAudience, RoktDeletion
+from kit.erasing import Erased, Erasing
 from kit.errors import ConfigurationError, KitError, StoreUnavailable
 from kit.intake import HasScope, Intake, Person
 from kit.model import Clock, Consent, Conversion, Identifiers, Reported, Touchpoint, Visitor, VisitorId, utc_now
 from kit.opening import Opening
 from kit.store import Store, known, people
 from kit.store.events import report
+from kit.store.jobs import Cancelled, Job, Jobs, cancel, queue
 from kit.store.limits import Limits
 from kit.store.people import Touch
 from kit.store.retention import Retention
 from kit.store.store import OwnTransaction, OwnTransactionSync, write_on, write_on_sync
-from kit.touches import Touches
+from kit.tokens import IdentityTokens, Refusal
+from kit.touches import Touches, Views
 
 log = logging.getLogger("kit")
 
@@ -63,7 +68,8 @@ class Kit:
     """The front door. Make one for each shop, when the program starts.
 
     `secret_keys`    sign the visitor cookie, newest last: it signs, all verify. Each at least 16 characters.
-    `consent`        "opt_in", "opt_out", or a function of the ASGI scope that answers True, False or None.
+    `consent`        "opt_in", "opt_out", or a function of the ASGI scope that answers True, False or None; or one of
+                     these with consent strings and managers' cookies before it, as `kit.consent.Signals`.
     `store`          sqlite:///kit.db for one machine, postgresql://… for many.
     `destinations`   where conversions go; two may not have one name.
     `click_params`   further query parameters to keep, {parameter: vendor}.
@@ -72,6 +78,7 @@ class Kit:
     `trusted_proxies`   addresses or networks whose X-Forwarded-For is believed.
     `clean_url`      replaces the rule by which URLs are cleaned before they are kept or sent.
     `origins`        further origins whose pages may post to collect and identify.
+    `home`           the path whose page is a home_view to destinations that want page views; "/".
     `index_key`      the key for looking people up; kept in the store when left out.
     `store_timeout`  the longest that report, link and identify may take; then they raise StoreUnavailable.
     `limits`         how much the store may hold; past it `report` raises StoreFull, a StoreUnavailable.
@@ -85,7 +92,7 @@ class Kit:
         self,
         *,
         secret_keys: Sequence[str],
-        consent: ConsentRule,
+        consent: ConsentRule | Signals,
         store: str = "sqlite:///kit.db",
         destinations: Sequence[Destination],
         click_params: Mapping[str, str] | None = None,
@@ -94,6 +101,7 @@ class Kit:
         trusted_proxies: Sequence[str] = (),
         clean_url: Callable[[str], str | None] | None = None,
         origins: Sequence[str] = (),
+        home: str = "/",
         index_key: str | None = None,
         store_timeout: timedelta = timedelta(seconds=2),
         limits: Limits = _LIMITS,
@@ -112,26 +120,34 @@ class Kit:
             consent=ConsentPolicy(consent),
             clock=clock,
         )
+        audience = f"{self.rules.cookie_name.decode()} {self.rules.cookie_domain or ''}".rstrip()
+        self.tokens = IdentityTokens(self.rules.secret_keys, audience=audience, clock=clock)
         self.store = Store(store, timeout=store_timeout, limits=limits)
-        self.intake = Intake(self.rules, [destination.name for destination in self.destinations])
-        self.worker = Worker(
-            store=self.store,
-            destinations=self.destinations,
-            may_send=self.intake.may_keep,
-            retention=retention,
-            clock=clock,
-        )
+        self.intake = Intake(self.rules, [each.name for each in self.destinations if each.reports])
+        self.retention = retention
+        self.clock = clock
+        self.worker = self.worker_for(self.destinations)
+        self.erasing = Erasing(self.store, self.intake, self.destinations, clock)
         self.origins = checked_origins(origins)
         self.faults = Faults()
-        self.clock = clock
         self.sync = SyncKit(self)
         self._works = worker
         self._touches = Touches(
-            self.store, begin=lambda: self._opening.begin(), lost=lambda: self.faults.count("touchpoint")
+            self.store,
+            people.keep_touches,
+            begin=lambda: self._opening.begin(),
+            lost=lambda: self.faults.count("touchpoint"),
+        )
+        self._views = Touches(
+            self.store, report, begin=lambda: self._opening.begin(), lost=lambda: self.faults.count("page_view")
         )
         self._opening = Opening(
-            self.store, self.intake, index_key=index_key.encode() if index_key else None, then=self._touches.post
+            self.store, self.intake, index_key=index_key.encode() if index_key else None, then=self._post_waiting
         )
+        wanting = tuple(each.name for each in self.destinations if each.page_views)
+        views = Views(self._views, self.store, self.intake, destinations=wanting, home=home)
+        #: What CaptureMiddleware tells of the pages that visitors open; None where no destination wants them.
+        self.record_view = views.record if wanting else None
 
     @classmethod
     def from_env(cls) -> Self:
@@ -217,13 +233,52 @@ class Kit:
         A browser that was verified as another customer gets a new visitor. Raises InvalidInput naming the field,
         and StoreUnavailable.
         """
-        until = await self.ready()
         person = Person(email=email, phone=phone, customer_id=customer_id)
-        link = self.intake.link(request, visitor, person, level=people.VERIFIED, source="shop")
+        await self._verify(request, visitor, person, source="shop")
+
+    async def _verify(
+        self, request: HasScope | None, visitor: Visitor | VisitorId | None, person: Person, *, source: str
+    ) -> None:
+        until = await self.ready()
+        link = self.intake.link(request, visitor, person, level=people.VERIFIED, source=source)
         if link is not None and await self.store.write(people.keep_links, link, until=until):
             moved = self.intake.moved(link, request)
             if moved is not None:
                 await self.store.write(people.keep_links, moved, until=until)
+
+    def identity_token(
+        self,
+        request: HasScope,
+        *,
+        email: str | None = None,
+        phone: str | None = None,
+        customer_id: str | None = None,
+        max_age: timedelta = timedelta(hours=1),
+    ) -> str | None:
+        """Return a signed token by which this page says who is signed in: `script_tag(identity=token)`.
+
+        It makes the same *verified* link as `identify` does, from the browser, and needs no store here. It is good for
+        the visitor of this request alone, for `max_age`, and can be read by whoever has the page: no cache may keep
+        that. None where there is no visitor, or nobody to name. Raises InvalidInput naming the field.
+        """
+        person = Person(email=email, phone=phone, customer_id=customer_id).checked()
+        visitor = visitor_of(request)
+        if visitor is None or person == Person():
+            return None
+        return self.tokens.issued(visitor.id, asdict(person), max_age=max_age)
+
+    async def identify_by_token(self, request: HasScope, token: str) -> Refusal | None:
+        """Link the visitor of this request to whom the token names; return why not, where it is not believed.
+
+        Raises StoreUnavailable.
+        """
+        visit = visit_of(request)
+        visitor = visit.visitor.id if visit is not None and visit.visitor is not None else None
+        named = self.tokens.opened(token, visitor)
+        if isinstance(named, Refusal):
+            return named
+        await self._verify(request, None, Person(**named), source="token")
+        return None
 
     async def assert_identity(
         self, request: HasScope, *, email: str | None = None, phone: str | None = None, customer_id: str | None = None
@@ -242,9 +297,12 @@ class Kit:
         who = capture.reading().stored() if capture is not None else None
         if capture is None or who is None:
             return
-        # `Sec-GPC: 1` stays a no, whatever the banner says.
-        granted = granted and capture.visit().consent.signal != "gpc"
-        decision = Consent(granted=granted, signal="page", at=self.clock())
+        # `Sec-GPC: 1` stays a no, whatever the banner says, and so does a signal's; the kit's own cookie is older.
+        said = capture.visit().consent
+        granted = granted and (said.granted is not False or said.signal in {"cookie", "function"})
+        # A banner's yes covers no destination that the visitor's own consent string leaves out.
+        signal = said.signal if granted and " -" in said.signal else "page"
+        decision = Consent(granted=granted, signal=signal, at=self.clock())
         try:
             until = await self.ready()
             await self.store.write(people.keep_decisions, (who.id, decision), until=until)
@@ -271,15 +329,137 @@ class Kit:
             Touch(visitor=visitor, touchpoint=touchpoint, first_party_cookie=first_party_cookie, consent=consent)
         )
 
-    def forget(self, response: HasHeaders) -> None:
-        """Take the visitor away from this browser, for a sign-out on a shared device.
+    def _post_waiting(self) -> None:
+        self._touches.post()
+        self._views.post()
 
-        Its next page begins a new visitor, linked to nobody; `__adroll_fpc` stays, for it names the browser. Takes a
-        response with `headers.append(name, value)`, as Starlette's.
+    def forget(self, browser: HasScope | HasHeaders) -> None:
+        """Take the visitor away from this browser, for a sign-out on a shared device; `__adroll_fpc` stays.
+
+        Takes the request, of any framework: its answer makes a new visitor, linked to nobody. Or a response with
+        `headers.append(name, value)`, as Starlette's: the browser's next page makes one.
         """
-        response.headers.append("set-cookie", removal_line(self.rules).decode("latin-1"))
+        if isinstance(browser, HasScope):
+            capture = capture_of(browser)
+            if capture is not None:
+                capture.replace()
+            return
+        browser.headers.append("set-cookie", removal_line(self.rules).decode("latin-1"))
+
+    # ------------------------------------------------------------ audiences, deletion
+
+    async def audience(
+        self,
+        name: str | None = None,
+        *,
+        add: Iterable[str] = (),
+        remove: Iterable[str] = (),
+        destination: str | None = None,
+    ) -> AudienceChange:
+        """Queue a change of an audience, all of it in one transaction; return when it is durable.
+
+        `name` is the list's; None takes the vendor's default list. Members are e-mail addresses or their SHA-256
+        digests; who is in `add` and `remove` ends outside. Those that are neither are counted, with the reason, and the
+        rest is taken. `destination` names one of several audience destinations. For more members than a hundred
+        thousand call it several times: one list's changes stay in their order. Raises InvalidInput, also where no
+        member can be taken, ConfigurationError where no destination takes audiences, and StoreUnavailable.
+        """
+        taker = one_of(self.destinations, RoktAudience, destination)
+        change, jobs = await asyncio.to_thread(change_audience, taker, name, add=add, remove=remove)
+        require_some(change)
+        await self.enqueue(jobs)
+        return change
+
+    async def request_deletion(self, emails: Iterable[str], *, destination: str | None = None) -> tuple[str, ...]:
+        """Queue that the vendor erases these people; return the ids by which that is followed and cancelled.
+
+        `emails` are addresses or their SHA-256 digests. Raises InvalidInput where one of them is neither, and queues
+        nothing then; ConfigurationError where no destination takes deletions; StoreUnavailable.
+        """
+        jobs = deletions(one_of(self.destinations, RoktDeletion, destination), emails)
+        await self.enqueue(jobs)
+        return tuple(job.conversion.event_id for job in jobs)
+
+    async def cancel_deletion(self, request_id: str, *, destination: str | None = None) -> Cancelled:
+        """Take a deletion request back: here while it waits, else by asking the vendor. Returns what came of it."""
+        taker = one_of(self.destinations, RoktDeletion, destination)
+        until = await self.ready()
+        asked = cancellation(taker, request_id, now=self.clock() + self.store.offset)
+        answer = await self.store.write(cancel, asked, until=until)
+        self.worker.wake()
+        return answer
+
+    async def enqueue(self, jobs: tuple[Job, ...]) -> None:
+        """Store jobs for their destinations; return when they are durable. Raises StoreUnavailable."""
+        if not jobs:
+            return
+        until = await self.ready()
+        self.store.check_room(report)
+        asked = Jobs(jobs=jobs, now=self.clock(), store_ahead=self.store.offset)
+        await self.store.write(queue, asked, until=until)
+        self.worker.wake()
+
+    # ------------------------------------------------------------ somebody asks about themselves
+
+    async def erase(
+        self,
+        *,
+        email: str | None = None,
+        customer_id: str | None = None,
+        visitor: Visitor | VisitorId | None = None,
+    ) -> Erased:
+        """Erase a person from the store, and ask Rokt to where a RoktDeletion is configured; return when that is done.
+
+        Named by any of the three; how far it goes from there, `kit.store.persons` says. Orders and their money stay,
+        without their buyer, and are not sent any more. For `Retention.tombstones` nothing that is told of the person is
+        kept, however often it is told; but see `allow_again`. Idempotent: after StoreUnavailable ask again. Raises
+        InvalidInput.
+        """
+        await self.ready()
+        subject = self.erasing.subject(email=email, customer_id=customer_id, visitor=visitor)
+        erased = await asyncio.to_thread(self.erasing.erase, subject)
+        self.worker.wake()
+        return erased
+
+    async def allow_again(
+        self,
+        *,
+        email: str | None = None,
+        customer_id: str | None = None,
+        visitor: Visitor | VisitorId | None = None,
+    ) -> bool:
+        """Keep again what is told of somebody who was erased: they came back, and said so to the shop.
+
+        Nothing else brings them back, no sign-in and no consent. Name them by e-mail and by customer number where they
+        have both; the browser that was theirs is given a new visitor at a sign-in. Returns whether they were erased.
+        """
+        await self.ready()
+        subject = self.erasing.subject(email=email, customer_id=customer_id, visitor=visitor)
+        return await asyncio.to_thread(self.erasing.lift, subject)
+
+    async def export_person(
+        self,
+        *,
+        email: str | None = None,
+        customer_id: str | None = None,
+        visitor: Visitor | VisitorId | None = None,
+    ) -> dict[str, Any]:
+        """Return all that the store has of a person, in clear, as JSON takes it: see `kit.store.access.export`."""
+        await self.ready()
+        subject = self.erasing.subject(email=email, customer_id=customer_id, visitor=visitor)
+        return await asyncio.to_thread(self.erasing.export, subject)
 
     # ------------------------------------------------------------ life
+
+    def worker_for(self, destinations: Sequence[Destination]) -> Worker:
+        """Return a worker that delivers for these destinations alone."""
+        return Worker(
+            store=self.store,
+            destinations=destinations,
+            may_send=self.intake.may_keep,
+            retention=self.retention,
+            clock=self.clock,
+        )
 
     def open(self) -> float:
         """Open the store and its keys, within `store_timeout`; returns when that time ends, on the monotonic clock.
@@ -373,3 +553,81 @@ class SyncKit:
             moved = self._kit.intake.moved(link, request)
             if moved is not None:
                 self._kit.store.write_sync(people.keep_links, moved, until=until)
+
+    def audience(
+        self,
+        name: str | None = None,
+        *,
+        add: Iterable[str] = (),
+        remove: Iterable[str] = (),
+        destination: str | None = None,
+    ) -> AudienceChange:
+        """See `Kit.audience`."""
+        taker = one_of(self._kit.destinations, RoktAudience, destination)
+        change, jobs = change_audience(taker, name, add=add, remove=remove)
+        require_some(change)
+        self.enqueue(jobs)
+        return change
+
+    def request_deletion(self, emails: Iterable[str], *, destination: str | None = None) -> tuple[str, ...]:
+        """See `Kit.request_deletion`."""
+        jobs = deletions(one_of(self._kit.destinations, RoktDeletion, destination), emails)
+        self.enqueue(jobs)
+        return tuple(job.conversion.event_id for job in jobs)
+
+    def cancel_deletion(self, request_id: str, *, destination: str | None = None) -> Cancelled:
+        """See `Kit.cancel_deletion`."""
+        taker = one_of(self._kit.destinations, RoktDeletion, destination)
+        until = self._kit.open()
+        asked = cancellation(taker, request_id, now=self._kit.clock() + self._kit.store.offset)
+        answer = self._kit.store.write_sync(cancel, asked, until=until)
+        self._kit.worker.wake()
+        return answer
+
+    def enqueue(self, jobs: tuple[Job, ...]) -> None:
+        """See `Kit.enqueue`."""
+        if not jobs:
+            return
+        until = self._kit.open()
+        self._kit.store.check_room(report)
+        asked = Jobs(jobs=jobs, now=self._kit.clock(), store_ahead=self._kit.store.offset)
+        self._kit.store.write_sync(queue, asked, until=until)
+        self._kit.worker.wake()
+
+    def erase(
+        self,
+        *,
+        email: str | None = None,
+        customer_id: str | None = None,
+        visitor: Visitor | VisitorId | None = None,
+    ) -> Erased:
+        """See `Kit.erase`."""
+        self._kit.open()
+        erasing = self._kit.erasing
+        erased = erasing.erase(erasing.subject(email=email, customer_id=customer_id, visitor=visitor))
+        self._kit.worker.wake()
+        return erased
+
+    def allow_again(
+        self,
+        *,
+        email: str | None = None,
+        customer_id: str | None = None,
+        visitor: Visitor | VisitorId | None = None,
+    ) -> bool:
+        """See `Kit.allow_again`."""
+        self._kit.open()
+        erasing = self._kit.erasing
+        return erasing.lift(erasing.subject(email=email, customer_id=customer_id, visitor=visitor))
+
+    def export_person(
+        self,
+        *,
+        email: str | None = None,
+        customer_id: str | None = None,
+        visitor: Visitor | VisitorId | None = None,
+    ) -> dict[str, Any]:
+        """See `Kit.export_person`."""
+        self._kit.open()
+        erasing = self._kit.erasing
+        return erasing.export(erasing.subject(email=email, customer_id=customer_id, visitor=visitor))

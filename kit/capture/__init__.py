@@ -4,6 +4,8 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from kit.capture.due import removal_line as removal_line
+from kit.capture.page_views import PageView as PageView
+from kit.capture.page_views import page_view as page_view
 from kit.capture.rules import FOREIGN_CLICKS as FOREIGN_CLICKS
 from kit.capture.rules import OWN_CLICKS as OWN_CLICKS
 from kit.capture.rules import CaptureRules as CaptureRules

@@ -14,6 +14,7 @@ from kit.cli.common import AppOption, JsonOption, StoreOption, app, console, fai
 from kit.destinations.base import is_loopback
 from kit.doctor import Finding, examine
 from kit.kit import Kit
+from kit.site import examine_site
 from kit.store import Store
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
@@ -49,10 +50,17 @@ def doctor(
     offline: Annotated[bool, typer.Option("--offline", help="Ask no vendor anything.")] = False,
     deep: Annotated[bool, typer.Option("--deep", help="Read all of SQLite's file; commits wait meanwhile.")] = False,
     live: Annotated[bool, typer.Option("--live", help="Compare how each vendor answers with last time.")] = False,
+    site: Annotated[str | None, typer.Option("--site", help="Visit this page instead, as a browser would.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look the set-up over: store, disk, clocks, credentials by dry run, a worker that works. Exit 1 if one is bad."""
-    findings = asyncio.run(_examined(kit_of(app), ask_vendors=not offline, read_all=deep, compare=live))
+    """Look the set-up over: store, disk, clocks, credentials by dry run, a worker that works. Exit 1 if one is bad.
+
+    With --site URL: say what browsers do with the kit's cookies on that page. It makes one visitor without an order.
+    """
+    if site is not None:
+        findings = asyncio.run(examine_site(site))
+    else:
+        findings = asyncio.run(_examined(kit_of(app), ask_vendors=not offline, read_all=deep, compare=live))
     if as_json:
         print_json([dataclasses.asdict(finding) for finding in findings])
     else:

@@ -3,4 +3,6 @@
 from kit.capture import visitor_of as visitor_of
 from kit.web.assets import script_tag as script_tag
 from kit.web.endpoints import endpoints as endpoints
+from kit.web.limits import PostLimits as PostLimits
+from kit.web.limits import Rate as Rate
 from kit.web.middleware import CaptureMiddleware as CaptureMiddleware

@@ -1,6 +1,8 @@
 """The files that ship with the kit: static/ and templates/, of an installed wheel or of a checkout."""
 
+import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +13,7 @@ from markupsafe import Markup
 
 from kit.errors import ConfigurationError
 
+_DOMAIN = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -30,41 +33,77 @@ def environment() -> Environment:
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
-    """kit.js as it stands now. `version` is the first 12 hex digits of its SHA-256."""
+class Asset:
+    """A file of static/ as it stands now.
+
+    `version` is the first 12 hex digits of its SHA-256, `integrity` what the attribute of that name holds of it.
+    """
 
     body: bytes
     version: str
+    integrity: str
 
 
-def kit_js() -> Script:
-    """Return kit.js, read again only when the file has changed."""
-    found = (STATIC / "kit.js").stat()
-    return _read(found.st_mtime_ns, found.st_size)
+def static_file(name: str) -> Asset:
+    """Return the file, read again only when it has changed."""
+    found = (STATIC / name).stat()
+    return _read(name, found.st_mtime_ns, found.st_size)
 
 
-@lru_cache(maxsize=1)
-def _read(changed_at: int, size: int) -> Script:  # noqa: ARG001 - the cache's key
-    body = (STATIC / "kit.js").read_bytes()
-    return Script(body, hashlib.sha256(body).hexdigest()[:12])
+def kit_js() -> Asset:
+    """Return kit.js as browsers get it, minified; static/kit.js is its source."""
+    return static_file("kit.min.js")
+
+
+@lru_cache(maxsize=8)
+def _read(name: str, changed_at: int, size: int) -> Asset:  # noqa: ARG001 - the cache's key
+    body = (STATIC / name).read_bytes()
+    integrity = "sha384-" + base64.b64encode(hashlib.sha384(body).digest()).decode()
+    return Asset(body, hashlib.sha256(body).hexdigest()[:12], integrity)
 
 
 def script_tag(
-    prefix: str = "/kit", *, nonce: str | None = None, consent: str | None = None, params: Sequence[str] = ()
+    prefix: str = "/kit",
+    *,
+    nonce: str | None = None,
+    integrity: bool = False,
+    consent: str | None = None,
+    params: Sequence[str] = (),
+    email: str | None = None,
+    customer_id: str | None = None,
+    phone: str | None = None,
+    rockerbox: str | None = None,
+    rockerbox_domain: str | None = None,
 ) -> Markup:
     """Return the script element of kit.js for a page, to be printed by a template.
 
-    `prefix`   where `endpoints(kit)` is mounted.
-    `nonce`    the page's Content-Security-Policy nonce.
-    `consent`  pass "opt_in" where the kit has consent="opt_in": nothing is posted before `kit.consent(true)`.
-    `params`   further query parameters to read, those of `Kit(click_params=...)`.
+    `prefix`            where `endpoints(kit)` is mounted.
+    `nonce`             the page's Content-Security-Policy nonce.
+    `integrity`         names the digest, for a policy that asks for one; same origin only. While two versions are being
+                        rolled out side by side, a page of the one may then refuse the file of the other.
+    `consent`           pass "opt_in" where the kit has consent="opt_in": nothing is posted before `kit.consent(true)`.
+    `params`            further query parameters to read, those of `Kit(click_params=...)`.
+    `email`, `customer_id`, `phone`  who is signed in, on a page that no cache keeps: as `kit.identify({...})` does.
+    `rockerbox`         the source id of Rockerbox's All Pages pixel (CLIENT_AUTH_ID, not the advertiser's id): kit.js
+                        then loads that tag, from `rockerbox_domain` where the shop has one of its own, "rb.shop.com".
     """
     if consent not in {None, "opt_in"}:
         raise ConfigurationError("script_tag(consent=...)", 'is neither None nor "opt_in"')
-    given = {"nonce": nonce, "data-consent": consent, "data-params": " ".join(params) or None}
+    if rockerbox_domain is not None and not _DOMAIN.fullmatch(rockerbox_domain):
+        raise ConfigurationError("script_tag(rockerbox_domain=...)", "is no host name such as rb.shop.com")
+    script = kit_js()
+    given = {
+        "nonce": nonce,
+        "integrity": script.integrity if integrity else None,
+        "data-consent": consent,
+        "data-params": " ".join(params) or None,
+        "data-email": email,
+        "data-customer-id": customer_id,
+        "data-phone": phone,
+        "data-rockerbox": rockerbox,
+        "data-rockerbox-domain": rockerbox_domain,
+    }
     attributes = Markup("").join(
         Markup(' {}="{}"').format(name, value) for name, value in given.items() if value is not None
     )
-    return Markup('<script src="{}/kit.{}.js" async{}></script>').format(
-        prefix.rstrip("/"), kit_js().version, attributes
-    )
+    return Markup('<script src="{}/kit.{}.js" async{}></script>').format(prefix.rstrip("/"), script.version, attributes)

@@ -1,10 +1,10 @@
-"""The endpoints that kit.js talks to: collect, identify, consent, reset, and kit.js itself."""
+"""The endpoints that kit.js talks to: collect, identify, track, consent, reset, and kit.js itself."""
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import timedelta
-from functools import partial
+from decimal import Decimal
 from http import HTTPStatus
 from typing import Annotated
 
@@ -17,29 +17,81 @@ from starlette.types import Receive, Scope, Send
 from kit import consent
 from kit.capture import capture_of, first_party_cookie, removal_line
 from kit.capture.hosts import host_name, registrable_domain
-from kit.errors import InvalidInput
-from kit.kit import UNANSWERED, Kit
-from kit.model import clean_text, email_text
+from kit.kit import Kit
 from kit.web import assets
+from kit.web.identifying import Identify
+from kit.web.limits import Limiter, PostLimits
 from kit.web.middleware import App, CaptureMiddleware
+from kit.web.tracking import TRACKED, Track, checked_names
 
 LONGEST_BODY = 8_192
+_LIMITS = PostLimits()
 
 Cookies = Iterable[bytes]
 Verb = Callable[[Kit, Request, object], Awaitable[Cookies | HTTPStatus]]
 """Takes the parsed JSON; returns the Set-Cookie values of a 204, or the status of a refusal."""
 
 
-def endpoints(kit: Kit, *, body_timeout: timedelta = timedelta(seconds=10)) -> App:
+def endpoints(
+    kit: Kit,
+    *,
+    track: Collection[str] = TRACKED,
+    limits: PostLimits = _LIMITS,
+    body_timeout: timedelta = timedelta(seconds=10),
+) -> App:
     """Return the endpoints as an ASGI app, to be mounted where `script_tag(prefix)` points: `Mount("/kit", …)`.
 
     It captures by itself where no CaptureMiddleware stands around it. Posts take JSON of at most 8 KiB, sent within
     `body_timeout`, from pages of the same origin, of `Kit(origins=…)`, and with `cookie_domain` of the same site.
+    `track` names the events that pages may report; list purchase only where nothing else reports it, for anybody can
+    post what a page can. Past one of the `limits` nothing is kept of a post, and the answer is the one of everybody.
     """
-    verbs: dict[str, Verb] = {"/collect": collect, "/identify": identify, "/consent": decide, "/reset": reset}
+    limiter = Limiter(limits)
+    verbs: dict[str, Verb] = {
+        "/collect": _Limited(collect, limiter),
+        "/identify": _Limited(Identify(limiter), limiter),
+        "/track": _Limited(Track(checked_names(track)), limiter),
+        "/consent": decide,
+        "/reset": reset,
+    }
     posts = [Route(path, _Post(kit, verb, body_timeout.total_seconds())) for path, verb in verbs.items()]
-    scripts = [Route("/kit.js", _Script()), Route("/kit.{version}.js", _Script())]
-    return CaptureMiddleware(Router([*posts, *scripts], redirect_slashes=False), kit=kit)
+    files = [
+        Route("/kit.js", _File("kit.js")),
+        Route("/kit.{version}.js.map", _File("kit.min.js.map")),
+        Route("/kit.{version}.js", _File("kit.min.js")),
+    ]
+    return CaptureMiddleware(_ByName(Router([*posts, *files], redirect_slashes=False)), kit=kit)
+
+
+class _Limited:
+    """A verb that does nothing for who has posted too much, and does not tell."""
+
+    def __init__(self, verb: Verb, limiter: Limiter) -> None:
+        self.verb = verb
+        self.limiter = limiter
+
+    async def __call__(self, kit: Kit, request: Request, body: object) -> Cookies | HTTPStatus:
+        if (limit := self.limiter.passed(request)) is not None:
+            kit.faults.count(f"limits.{limit}")
+            return ()
+        return await self.verb(kit, request, body)
+
+
+class _ByName:
+    """Finds an endpoint by the last segment of its path, whatever stands around it.
+
+    What a mounted app is told differs: Litestar adds a slash, hypercorn and granian name a root path that is not in the
+    path.
+    """
+
+    def __init__(self, router: Router) -> None:
+        self.router = router
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            name = scope["path"].rstrip("/").rpartition("/")[2]
+            scope = {**scope, "path": f"/{name}", "root_path": ""}
+        await self.router(scope, receive, send)
 
 
 # ---------------------------------------------------------------- the verbs
@@ -95,32 +147,6 @@ async def collect(kit: Kit, request: Request, body: object) -> Cookies | HTTPSta
     if kept.touchpoint is not None and kept.touchpoint.click_ids:
         kit.record_touch(kept.visitor.id, kept.touchpoint, kept.first_party_cookie, kept.consent)
     return kept.set_cookies
-
-
-_CLAIMS: Mapping[str, Callable[[str, object], str]] = {
-    "email": email_text,
-    "customer_id": partial(clean_text, longest=128),
-    "phone": partial(clean_text, longest=64),
-}
-
-
-async def identify(kit: Kit, request: Request, body: object) -> Cookies | HTTPStatus:
-    """Link the visitor to a person by the page's own word. The answer never tells what came of it."""
-    claims: dict[str, str] = {}
-    for name, checked in _CLAIMS.items():
-        value = body.get(name) if isinstance(body, dict) else None
-        if value is None or value == "":
-            continue
-        try:
-            claims[name] = checked(name, value)
-        except InvalidInput:
-            kit.faults.count("identify.input")
-    if claims:
-        try:
-            await kit.assert_identity(request, **claims)
-        except UNANSWERED as error:
-            kit.faults.count("identify", error)
-    return ()
 
 
 async def decide(kit: Kit, request: Request, body: object) -> Cookies | HTTPStatus:
@@ -207,8 +233,8 @@ class _Post:
         if isinstance(body, HTTPStatus):
             return body
         try:
-            value = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_refused)
-        except (ValueError, RecursionError):
+            value = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_refused, parse_float=Decimal)
+        except (ValueError, ArithmeticError, RecursionError):
             return HTTPStatus.BAD_REQUEST
         return await self.verb(self.kit, request, value)
 
@@ -282,26 +308,30 @@ def _refused(constant: str) -> object:
 # ---------------------------------------------------------------- kit.js
 
 
-class _Script:
-    """kit.js under its version, for ever; under any other name the current one, to be asked for again."""
+class _File:
+    """A file under its version, for ever; under any other name the current one, to be asked for again."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope)
-        await _script(request)(scope, receive, send)
+        await self._response(Request(scope))(scope, receive, send)
 
-
-def _script(request: Request) -> Response:
-    if request.method not in {"GET", "HEAD"}:
-        return Response(status_code=HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": "GET, HEAD"})
-    script = assets.kit_js()
-    etag = f'"{script.version}"'
-    current = request.path_params.get("version") == script.version
-    headers = {
-        "cache-control": "public, max-age=31536000, immutable" if current else "no-cache",
-        "etag": etag,
-        "x-content-type-options": "nosniff",
-    }
-    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
-    if etag in known or "*" in known:
-        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    return Response(script.body, media_type="text/javascript", headers=headers)
+    def _response(self, request: Request) -> Response:
+        if request.method not in {"GET", "HEAD"}:
+            return Response(status_code=HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": "GET, HEAD"})
+        file, version = assets.static_file(self.name), assets.kit_js().version
+        etag = f'"{file.version}"'
+        current = request.path_params.get("version") == version
+        headers = {
+            "cache-control": "public, max-age=31536000, immutable" if current else "no-cache",
+            "etag": etag,
+            "x-content-type-options": "nosniff",
+        }
+        if self.name == "kit.min.js":
+            headers["sourcemap"] = f"kit.{version}.js.map"
+        known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+        if etag in known or "*" in known:
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+        media_type = "application/json" if self.name.endswith(".map") else "text/javascript"
+        return Response(file.body, media_type=media_type, headers=headers)

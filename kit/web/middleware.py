@@ -1,20 +1,26 @@
 """CaptureMiddleware: pure ASGI. Sets the visitor's cookies on pages that owe them, and touches nothing else."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from kit.capture import STATE, Answered, Capture, CaptureRules, Faults, Shared
+from kit.capture import STATE, Answered, Capture, CaptureRules, Faults, PageView, Shared, page_view
 from kit.model import Consent, Touchpoint, VisitorId
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+#: Frameworks type the three each in their own way.
+App = Callable[[Any, Any, Any], Awaitable[Any]]
+RecordView = Callable[[PageView], None]
 
 
 class CaptureKit(Protocol):
-    """What the middleware asks of the kit. `record_touch` returns at once and never raises."""
+    """What the middleware asks of the kit. `record_touch` returns at once and never raises.
+
+    A kit whose destinations want page views also has `record_view`, a `RecordView` that does the same.
+    """
 
     @property
     def rules(self) -> CaptureRules: ...
@@ -41,14 +47,21 @@ class CaptureMiddleware:
     def __init__(self, app: App, *, kit: CaptureKit) -> None:
         self.app = app
         self.shared = Shared(kit.rules, kit.faults, kit.rules.fresh, kit.record_touch)
+        self.answering: type[_Answering] = _Answering
+        # None where no destination wants page views: then no page pays for the question.
+        record_view: RecordView | None = getattr(kit, "record_view", None)
+        if record_view is not None:
+            self.shared = _SharedViews(kit.rules, kit.faults, kit.rules.fresh, kit.record_touch, record_view)
+            self.answering = _Viewing
         self.answered = Answered(self.shared, None)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         kind = scope["type"]
         # Mounted twice, the outer one does it all.
         if (kind != "http" and kind != "websocket") or STATE in scope:
-            return await self.app(scope, receive, send)
-        scope[STATE] = capture = _Answering(self.shared, scope, send)
+            await self.app(scope, receive, send)
+            return
+        scope[STATE] = capture = self.answering(self.shared, scope, send)
         try:
             await self.app(scope, receive, capture.send if kind == "http" else send)
         finally:
@@ -91,3 +104,34 @@ class _Answering(Capture):
         if touch is not None:
             self.shared.record_touch(*touch)
         return {**message, "headers": [*headers, *added]}
+
+
+@dataclass(frozen=True, slots=True)
+class _SharedViews(Shared):
+    """What the requests of a shop share whose destinations want page views."""
+
+    record_view: RecordView
+
+
+class _Viewing(_Answering):
+    """Also tells of the page that was opened, when its answer goes out."""
+
+    __slots__ = ()
+    shared: _SharedViews
+
+    def send(self, message: Message) -> Awaitable[None]:
+        if message["type"] != "http.response.start":
+            return self._forward(message)
+        try:
+            if not self.owes_nothing():
+                message = self._with_cookies(message)
+            self._view(message)
+        except Exception:  # noqa: BLE001 - the page must stay as it was
+            self.faults.count("capture.answer")
+        return self._forward(message)
+
+    def _view(self, message: Message) -> None:
+        headers = message.get("headers", ())
+        view = page_view(self, message["status"], headers) if isinstance(headers, (list, tuple)) else None
+        if view is not None:
+            self.shared.record_view(view)

@@ -18,6 +18,9 @@ _ARGS = (
     "--disable-component-update --disable-sync"
 ).split()
 
+# Playwright takes the back-forward cache away, which visitors have.
+_WITHOUT = ["--disable-back-forward-cache"]
+
 OpenShop = Callable[..., AbstractAsyncContextManager[Shop]]
 
 
@@ -27,7 +30,7 @@ async def browser() -> AsyncIterator[Browser]:
     if path is None:
         pytest.skip("no Chromium on this machine; `apt-get install chromium` brings one")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=_ARGS)
+        browser = await playwright.chromium.launch(executable_path=path, args=_ARGS, ignore_default_args=_WITHOUT)
         yield browser
         await browser.close()
 

@@ -96,7 +96,10 @@ async def test_a_pixel_that_does_not_answer_holds_nothing_up(shop: OpenShop, pat
     """The cookie in the document stands in for it."""
     async with shop() as opened, opened.window() as window:
         await window.context.add_cookies([{"name": "__adroll_fpc", "value": FPC, "url": opened.url}])
-        await window.open(path + "?adct=click123")
+        await window.page.clock.install()
+        async with window.page.expect_response("**/kit/collect"):
+            await window.page.goto(opened.url + path + "?adct=click123")
+            await window.page.clock.run_for(2_000)
 
     assert [body["fpc"] for body in window.posted("collect")] == [FPC]
     assert window.errors == []

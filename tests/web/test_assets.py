@@ -1,17 +1,28 @@
 """The shipped files: where they are found, and the tag that loads kit.js."""
 
+import base64
 import gzip
 import hashlib
+import json
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import jinja2
 import pytest
 
 from kit.capture import FOREIGN_CLICKS, OWN_CLICKS
 from kit.capture.query import UTM
+from kit.consent import ConsentRule
+from kit.errors import ConfigurationError
 from kit.web import assets, script_tag
+from kit.web.jinja import install
+from tests.support import make_kit
+from tests.web import minified
 
-SCRIPT = (assets.STATIC / "kit.js").read_text()
+SCRIPT = minified.SOURCE.read_text()
+BUILT = minified.BUILT.read_text()
+_BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
 def test_both_folders_are_found_from_a_checkout() -> None:
@@ -25,7 +36,8 @@ def test_the_version_is_the_files_own_digest() -> None:
     script = assets.kit_js()
 
     assert script.version == hashlib.sha256(script.body).hexdigest()[:12]
-    assert script.body == (assets.STATIC / "kit.js").read_bytes()
+    assert script.body == (assets.STATIC / "kit.min.js").read_bytes()
+    assert script.integrity == "sha384-" + base64.b64encode(hashlib.sha384(script.body).digest()).decode()
 
 
 def test_the_file_is_read_once() -> None:
@@ -53,6 +65,41 @@ def test_a_template_prints_the_tag_as_it_is_and_its_values_escaped() -> None:
     assert text.startswith("<script src=")
 
 
+def test_the_tag_says_what_the_page_knows() -> None:
+    """Who is signed in, where Rockerbox's own tag comes from, and the digest for a policy that asks for one."""
+    tag = script_tag(
+        integrity=True, email="ann@example.com", customer_id="42", phone="5550109999",
+        rockerbox="source-1", rockerbox_domain="rb.shop.com",
+    )  # fmt: skip
+
+    assert f'integrity="{assets.kit_js().integrity}"' in tag
+    assert 'data-email="ann@example.com" data-customer-id="42" data-phone="5550109999"' in tag
+    assert 'data-rockerbox="source-1" data-rockerbox-domain="rb.shop.com"' in tag
+
+
+@pytest.mark.parametrize("domain", ["https://rb.shop.com", "rb.shop.com/x", "rb", "rb.shop.com@evil.example", ""])
+def test_a_domain_that_is_none_is_refused(domain: str) -> None:
+    """A script would be loaded from it."""
+    with pytest.raises(ConfigurationError, match="rockerbox_domain"):
+        script_tag(rockerbox="source-1", rockerbox_domain=domain)
+
+
+@pytest.mark.parametrize(
+    ("rule", "waits"), [("opt_in", True), ("opt_out", False), (lambda scope: True, True)], ids=["in", "out", "function"]
+)
+def test_a_template_needs_one_line(tmp_path: Path, rule: ConsentRule, waits: bool) -> None:
+    """The kit's own settings stand in the tag without being repeated: its consent, its further parameters."""
+    environment = jinja2.Environment(autoescape=True)
+    install(environment, make_kit(tmp_path, consent=rule, click_params={"awc": "awin"}), prefix="/t", rockerbox="src")
+
+    text = environment.from_string("{{ kit_script(nonce='n0nce') }}").render()
+
+    version, wait = assets.kit_js().version, ' data-consent="opt_in"' if waits else ""
+    assert text == (
+        f'<script src="/t/kit.{version}.js" async nonce="n0nce"{wait} data-params="awc" data-rockerbox="src"></script>'
+    )
+
+
 def test_templates_escape_and_refuse_an_undefined_name() -> None:
     """A page never shows a visitor's text as markup, nor nothing where something was meant."""
     environment = assets.environment()
@@ -75,9 +122,55 @@ def test_kit_js_reads_the_same_parameters_as_the_server() -> None:
 
 def test_kit_js_is_small() -> None:
     """It weighs at most 3 KB on the wire."""
-    assert len(gzip.compress(SCRIPT.encode(), 9)) <= 3_072
+    assert len(gzip.compress(assets.kit_js().body, 9)) <= 3_072
+
+
+def test_the_minified_file_is_what_the_source_builds_to() -> None:
+    """Whoever changes static/kit.js runs `make kit.js`."""
+    assert (BUILT, minified.MAP.read_text()) == minified.built()
+
+
+def test_the_source_map_leads_to_the_same_words() -> None:
+    """Each place that it names says there what stands in the source, and most of what is long enough is named."""
+    told = json.loads(minified.MAP.read_text())
+    source, built = SCRIPT.split("\n"), BUILT.split("\n")
+    word = re.compile(r'"(?:[^"\\]|\\.)*"|[\w$]+')
+    places = list(_places(told["mappings"]))
+
+    assert (told["version"], told["sources"]) == (3, ["kit.js"])
+    assert len(places) > 300
+    for line, column, source_line, source_column in places:
+        here, there = word.match(built[line], column), word.match(source[source_line], source_column)
+        assert here is not None
+        assert there is not None
+        assert here.group() == there.group()
+
+
+def _places(mappings: str) -> Iterator[tuple[int, int, int, int]]:
+    source_line = source_column = 0
+    for line, segments in enumerate(mappings.split(";")):
+        column = 0
+        for segment in filter(None, segments.split(",")):
+            numbers = list(_numbers(segment))
+            column, source_line, source_column = (
+                column + numbers[0],
+                source_line + numbers[2],
+                source_column + numbers[3],
+            )
+            yield line, column, source_line, source_column
+
+
+def _numbers(segment: str) -> Iterator[int]:
+    number = shift = 0
+    for digit in map(_BASE64.index, segment):
+        number |= (digit & 31) << shift
+        shift += 5
+        if not digit & 32:
+            yield -(number >> 1) if number & 1 else number >> 1
+            number = shift = 0
 
 
 def test_kit_js_needs_no_leave_of_a_strict_content_security_policy() -> None:
-    """No eval, no inline handler, no element written into the page."""
-    assert not re.search(r"\beval\b|new Function|innerHTML|document\.write|createElement|setAttribute", SCRIPT)
+    """No eval, no inline handler; the one element that it makes is Rockerbox's tag, where the shop asks for that."""
+    assert not re.search(r"\beval\b|new Function|innerHTML|document\.write|setAttribute", SCRIPT)
+    assert SCRIPT.count("createElement") == 1

@@ -29,7 +29,7 @@ SAME = {"sec-fetch-site": "same-origin"}
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0 Safari/537.36"
 FPC = "0123456789abcdef0123456789abcdef-1763700000000"
 SHADOW = AdRoll(advertisable="ADV", pixel="PIX", mode=Mode.SHADOW)
-POSTS = ["/collect", "/identify", "/consent", "/reset"]
+POSTS = ["/collect", "/identify", "/track", "/consent", "/reset"]
 
 MakeKit = Callable[..., Kit]
 
@@ -541,7 +541,7 @@ async def test_a_body_that_drips_is_given_up(make_kit: MakeKit) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         writer.write(head)
         dripping = asyncio.create_task(_drip(writer))
-        answer = await asyncio.wait_for(reader.read(), 5)
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
         dripping.cancel()
         writer.close()
 
@@ -598,10 +598,11 @@ async def test_kit_js_is_kept_for_ever_under_its_version(make_kit: MakeKit) -> N
     assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["etag"] == f'"{version}"'
+    assert answer.headers["sourcemap"] == f"kit.{version}.js.map"
     assert answer.headers.get_list("set-cookie") == []
 
 
-@pytest.mark.parametrize("name", ["/kit.js", "/kit.0123456789ab.js", "/kit.x.y.js"])
+@pytest.mark.parametrize("name", ["/kit.min.js", "/kit.0123456789ab.js", "/kit.x.y.js"])
 async def test_any_other_version_is_the_current_file_and_is_asked_for_again(make_kit: MakeKit, name: str) -> None:
     """During a rolling deploy one server may be asked for the other's version."""
     async with client_of(make_kit()) as client:
@@ -616,11 +617,32 @@ async def test_kit_js_is_not_sent_to_whoever_has_it(make_kit: MakeKit) -> None:
     etag = f'"{assets.kit_js().version}"'
 
     async with client_of(make_kit()) as client:
-        same = await client.get("/kit.js", headers={"if-none-match": f'"other", W/{etag}'})
-        head = await client.head("/kit.js")
-        wrong = await client.post("/kit.js")
+        same = await client.get("/kit.min.js", headers={"if-none-match": f'"other", W/{etag}'})
+        head = await client.head("/kit.min.js")
+        wrong = await client.post("/kit.min.js")
 
     assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", etag)
     assert head.status_code == 200
     assert int(head.headers["content-length"]) == len(assets.kit_js().body)
     assert wrong.status_code == 405
+
+
+async def test_a_developer_finds_the_source_by_its_map(make_kit: MakeKit) -> None:
+    """The script names its map, the map its source, and both are served beside it."""
+    version = assets.kit_js().version
+
+    async with client_of(make_kit()) as client:
+        script = await client.get(f"/kit.{version}.js")
+        told = await client.get(script.url.join(script.headers["sourcemap"]))
+        source = await client.get(told.url.join(told.json()["sources"][0]))
+
+    assert (told.headers["content-type"], told.headers["cache-control"]) == (
+        "application/json",
+        "public, max-age=31536000, immutable",
+    )
+    assert source.content == (assets.STATIC / "kit.js").read_bytes()
+    assert (source.headers["content-type"], source.headers["cache-control"]) == (
+        "text/javascript; charset=utf-8",
+        "no-cache",
+    )
+    assert "sourcemap" not in source.headers

@@ -1,0 +1,119 @@
+"""Commands about whom a visitor is linked to: show, undo, release, and who is in quarantine."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from kit.cli.common import AppOption, JsonOption, StoreOption, app, clock, console, fail, kit_of, print_json, store_of
+from kit.cli.common import written as write
+from kit.intake import Person
+from kit.model import VisitorId
+from kit.store import quarantine
+from kit.store.quarantine import Told, Undoing
+
+VisitorArgument = Annotated[str, typer.Argument(help="The visitor's id.")]
+
+identity = typer.Typer(no_args_is_help=True, help="Whom visitors are linked to, and what was asserted too often.")
+app.add_typer(identity, name="identity")
+
+
+@identity.command(name="list")
+def list_command(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """List the visitors in quarantine: of them too many e-mails, customer numbers or phones were asserted."""
+    opened = store_of(store)
+    found = opened.read_sync(quarantine.quarantined)
+    opened.close()
+    if as_json:
+        print_json(list(found))
+        return
+    for visitor in found:
+        console.print(visitor, markup=False, highlight=False)
+    console.print(f"{len(found):,} visitors are in quarantine; `kit identity show` tells of one", highlight=False)
+
+
+@identity.command()
+def show(visitor: VisitorArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Show whom one visitor is linked to, by whose word, and whether that serves its orders. Values are masked."""
+    opened = store_of(store)
+    found = opened.read_sync(partial(quarantine.links_of, visitor=visitor))
+    opened.close()
+    if as_json:
+        print_json([_plain(one) for one in found])
+        return
+    if not found:
+        fail(f"visitor {visitor!r} is linked to nobody")
+    console.print(_table(found))
+
+
+@identity.command()
+def undo(
+    visitor: VisitorArgument,
+    email: Annotated[str | None, typer.Option("--email", help="The address that is not theirs.")] = None,
+    customer: Annotated[str | None, typer.Option("--customer", help="The customer number that is not theirs.")] = None,
+    phone: Annotated[str | None, typer.Option("--phone", help="The phone number that is not theirs.")] = None,
+    app: AppOption = None,
+) -> None:
+    """Undo a visitor's link to an e-mail, a customer number or a phone, at whatever level."""
+    person = Person(email=email, customer_id=customer, phone=phone).checked()
+    named = {"email": person.email, "customer": person.customer_id, "phone": person.phone}
+    given = {kind: value for kind, value in named.items() if value is not None}
+    if not given:
+        fail("name what is not theirs with --email, --customer or --phone")
+    kit = kit_of(app)
+    # Looking must not make a store.
+    store_of(kit.store.url.render_as_string(hide_password=False)).close()
+    kit.open()
+    keys = [kit.intake.identity(kind, value).lookup for kind, value in given.items()]
+    asked = [Undoing(visitor=VisitorId(visitor), kind=kind, lookup=key) for kind, key in zip(given, keys, strict=True)]
+    gone = sum(kit.store.write_sync(quarantine.undo, one) for one in asked)
+    kit.store.close()
+    if not gone:
+        fail(f"visitor {visitor!r} is not linked to that")
+    console.print(f"{gone:,} links undone", highlight=False)
+
+
+@identity.command()
+def release(visitor: VisitorArgument, store: StoreOption = None) -> None:
+    """Let what was asserted of a visitor serve its orders again: it is a shared device, or one person's addresses."""
+    released = write(store, quarantine.release, VisitorId(visitor))
+    if not released:
+        fail(f"nothing was asserted of visitor {visitor!r}")
+    console.print(f"{released:,} links released; what is asserted from now on counts afresh", highlight=False)
+
+
+def _table(found: Sequence[Told]) -> Table:
+    table = Table("at", "kind", "value", "level", "source", "serves orders")
+    for one in found:
+        served = "yes" if one.serves else "no, too many"
+        table.add_row(clock(one.at), one.kind, escape(_masked(one)), one.level, one.source, served)
+    return table
+
+
+def _plain(one: Told) -> dict[str, str | bool]:
+    return {
+        "at": _time(one.at),
+        "kind": one.kind,
+        "value": _masked(one),
+        "level": one.level,
+        "source": one.source,
+        "serves": one.serves,
+    }
+
+
+def _time(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
+
+
+def _masked(one: Told) -> str:
+    """Return what tells an operator the links of one visitor apart, and a passer-by nothing."""
+    if one.kind == "customer":
+        return one.value
+    if one.kind == "phone":
+        return f"…{one.value[-2:]}"
+    local, _, domain = one.value.partition("@")
+    return f"{local[:1]}…@{domain}"
