@@ -13,7 +13,9 @@ import pytest
 from typer.main import get_command
 
 from kit.cli import app as command
+from kit.sandbox import Sandbox
 from kit.settings import Settings
+from kit.store.overview import standings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -71,6 +73,39 @@ async def test_the_other_blocks_do_what_they_say(manual: Any, tmp_path: Path) ->
     assert "Max-Age=0" in (await manual.signed_out(request)).headers["set-cookie"]
     manual.nightly_task([manual.order])
     manual.attribution.store.close()
+
+
+async def test_audiences_and_deletions_are_queued(manual: Any) -> None:
+    """A change of a list and a request to be forgotten, in shadow, each durable when the call returns."""
+    await manual.customers_changed(["jane@example.com", "nobody"], ["joe@example.com"])
+    await manual.wants_to_be_forgotten("jane@example.com")
+
+    queued = {one.destination: sum(one.counts.values()) for one in standings(manual.lists.store)}
+    manual.lists.store.close()
+    assert queued == {"rokt-audience": 2, "rokt-deletion": 1}
+
+
+def test_the_example_destination_keeps_the_contract(manual: Any) -> None:
+    """A destination of the shop's own, and the tests that are shipped for it."""
+    tests = [name for name in dir(manual.TestPartner) if name.startswith("test_")]
+
+    for name in tests:
+        getattr(manual.TestPartner(), name)()
+    assert len(tests) == 13
+
+
+def test_a_vendors_bad_day_can_be_scripted(manual: Any) -> None:
+    """Every fault of the example is one that the sandbox plays."""
+    sandbox = Sandbox()
+
+    manual.a_bad_day(sandbox)
+
+    assert len(sandbox.rokt.faults) == 4
+
+
+def test_a_template_gets_its_tag(manual: Any) -> None:
+    """One line in any template."""
+    assert "/kit/kit." in manual.templates.env.from_string("{{ kit_script() }}").render()
 
 
 async def test_the_example_test_passes(manual: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
