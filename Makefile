@@ -7,7 +7,7 @@ ONCE   ?=
 PORT   ?=
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
-.PHONY: demo test check kit.js bench torture browser clean
+.PHONY: demo test check kit.js bench torture fuzz browser clean
 
 demo: $(VENV)/.cli
 	$(BIN)/kit demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
@@ -33,6 +33,10 @@ bench: $(VENV)/.bench
 torture: $(READY)
 	$(BIN)/python -m tests.torture number=$(N) kills=$(KILLS) freezes=$(FREEZES) pg_kills=$(PGKILLS) \
 	  engine=$(ENGINE) seed=$(SEED) report=$(REPORT)
+
+# Mutated requests by the million, e.g. `make fuzz N=5000000`. A failure names its seed and number: `make fuzz ONLY=seed:number`.
+fuzz: $(READY)
+	KIT_FUZZ=$(or $(N),1000000) KIT_FUZZ_ONLY=$(ONLY) $(BIN)/pytest -q tests/attacks/test_mutations.py
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=…"; exit 1; }

@@ -18,6 +18,7 @@ from kit.kit import Kit
 from kit.model import Mode, Verdict
 from kit.store.answers import Seen, keep_answers, seen_answers
 from kit.store.health import damage, health
+from kit.store.quarantine import quarantined
 
 #: A clock this far off makes vendors refuse events, or count them for another day.
 SKEW = timedelta(seconds=120)
@@ -64,6 +65,7 @@ async def _store(kit: Kit, *, read_all: bool) -> AsyncIterator[Finding]:
         await kit.ready()
         found = await kit.store.read(lambda connection: health(connection, names))
         broken = await kit.store.read(damage) if read_all else None
+        doubted = await kit.store.read(quarantined)
     except ConfigurationError as error:
         yield Finding("store", "bad", error.setting, error.reason)
         return
@@ -84,6 +86,9 @@ async def _store(kit: Kit, *, read_all: bool) -> AsyncIterator[Finding]:
     if kit.store.url.get_backend_name() == "sqlite":
         yield _disk(Path(kit.store.url.database or ""))
     yield _clock("clock of the database", found.offset)
+    if doubted:
+        said = f"{len(doubted):,} visitors are in quarantine: too many people were asserted of each"
+        yield Finding("identities", "warning", said, "`kit identity list` names them; a shared device? an attack?")
     now = datetime.now(UTC)
     for name, due in found.overdue.items():
         if now - due > STALL:

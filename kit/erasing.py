@@ -1,16 +1,17 @@
 """Whom a shop names, as the store knows them, and what each vendor is to be told of somebody who was erased."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from kit.audiences import deletions
-from kit.destinations import Destination, RoktDeletion
+from kit.destinations import Destination, Rokt, RoktAudience, RoktDeletion
 from kit.errors import InvalidInput
 from kit.intake import Intake, Person
 from kit.model import Clock, Visitor, clean_text
 from kit.store import Store, access, erasure
+from kit.store.jobs import Job
 from kit.store.persons import Subject
 
 
@@ -28,11 +29,17 @@ class Erased:
 
 
 def _deletion_of(destinations: Sequence[Destination]) -> erasure.Deletion | None:
-    """Return what asks Rokt to erase e-mails, where a destination does."""
-    taker = next((each for each in destinations if isinstance(each, RoktDeletion)), None)
-    return None if taker is None else partial(deletions, taker)
+    """Return what asks Rokt to erase e-mails, at each account that has a destination for it."""
+    takers = [each for each in destinations if isinstance(each, RoktDeletion)]
+    return partial(_asked_at, takers) if takers else None
 
 
+def _asked_at(takers: Sequence[RoktDeletion], emails: Iterable[str]) -> tuple[Job, ...]:
+    people = list(emails)
+    return tuple(job for taker in takers for job in deletions(taker, people))
+
+
+_LISTS = "take the person out of your lists: attribution.audience(name, remove=[address]), and add them to none again"
 _WRITE = {
     "adroll": "AdRoll has no API for it: ask its privacy team to erase the SHA-256 and MD5 of the e-mail address, and "
     "the first-party cookie (__adroll_fpc) of the person's browser",
@@ -44,12 +51,21 @@ _WRITE = {
 
 def by_hand(destinations: Sequence[Destination]) -> Mapping[str, str]:
     """Return what a person is to write to each vendor of these that nothing is sent to about an erasure."""
-    asked = {each.vendor for each in destinations if isinstance(each, RoktDeletion)}
+    asked = {each.account for each in destinations if isinstance(each, RoktDeletion)}
     return {
-        each.name: _WRITE.get(each.vendor, "ask it to erase what it was sent of this person")
+        each.name: _LISTS
+        if isinstance(each, RoktAudience)
+        else _WRITE.get(each.vendor, "ask it to erase what it was sent of this person")
         for each in destinations
-        if each.reports and each.vendor not in asked
+        if isinstance(each, RoktAudience) or (each.reports and not _is_asked(each, asked))
     }
+
+
+def _is_asked(destination: Destination, accounts: Set[str]) -> bool:
+    """Return whether a deletion is sent to this account; where Rokt's mParticle feed names none, to any."""
+    if not isinstance(destination, Rokt):
+        return False
+    return destination.account in accounts or bool(accounts and not destination.account)
 
 
 class Erasing:

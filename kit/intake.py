@@ -7,7 +7,6 @@ from typing import Any, Protocol, runtime_checkable
 
 from kit import identity
 from kit.capture import CaptureRules, capture_of, visit_of
-from kit.capture.urls import clean_url
 from kit.errors import InvalidInput
 from kit.model import (
     Consent,
@@ -79,7 +78,7 @@ class Intake:
         if customer is None and customer_id is not None:
             customer = Person(customer_id=customer_id).checked().customer_id
         if conversion.url is not None:
-            conversion = conversion.model_copy(update={"url": self._cleaned(conversion.url)})
+            conversion = conversion.model_copy(update={"url": self.rules.kept_url(conversion.url)})
         said = Identifiers(
             visitor=_id_of(visitor),
             email=conversion.email,
@@ -144,9 +143,6 @@ class Intake:
     @property
     def _unknown(self) -> Consent:
         return Consent(granted=None, signal="none", at=self.rules.clock())
-
-    def _cleaned(self, url: str) -> str | None:
-        return self.rules.clean_url(url) if self.rules.clean_url else clean_url(url, self.rules.watched)
 
     def _identities(self, person: Person) -> tuple[Identity, ...]:
         said = {"email": person.email, "phone": person.phone, "customer": person.customer_id}

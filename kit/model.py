@@ -231,7 +231,8 @@ class Conversion(BaseModel):
                   marketing_event (Rockerbox only), or a name of your own that a destination maps.
     `order_id`    1–128 characters, kept as it is after NFC and strip: `007` is not `7`.
     `event_id`    the key of deduplication, at most 36 characters; made from (name, order_id) when left out. A second
-                  refund or a renewal of the same order passes its own. Without an order it is random.
+                  refund of the same order passes its own. A renewal also has an order id of its own: Rokt and
+                  Rockerbox take a second purchase of one order id for a repeat. Without an order it is random.
     `value`       Decimal, int or plain decimal string in the major unit; floats are refused. Needs `currency`.
     `time`        when it happened, aware; now when left out.
     `source`      where an order without a browser was taken: in_store, phone, salesforce, or a word of your own.

@@ -263,6 +263,7 @@
       const person = {
         email: text(given.email).toLowerCase() || undefined,
         customer_id: text(given.customer_id) || undefined,
+        token: text(given.token) || undefined,
         phone: (ten.length === 10 ? ten : phone) || undefined,
       };
       if (JSON.stringify(person) === "{}") return false;
@@ -281,6 +282,8 @@
       const as = says || { email: "email", tel: "phone" }[field.type] || field.name;
       if ((whole || says !== undefined) && !person[as]) person[as] = field.value;
     }
+    // A form's field of that name is its own, against forgery.
+    delete person.token;
     identify(person);
   };
 
@@ -333,7 +336,7 @@
     addEventListener("online", tellAll);
     addEventListener("pageshow", (shown) => shown.persisted && tellAll());
     document.addEventListener("submit", (event) => attempt(() => submitted(event)), true);
-    identify({ email: settings.email, customer_id: settings.customerId, phone: settings.phone });
+    identify({ email: settings.email, customer_id: settings.customerId, phone: settings.phone, token: settings.token });
     if (Array.isArray(early)) attempt(() => kit.push(...early));
   };
   if (document.prerendering) document.addEventListener("prerenderingchange", start);

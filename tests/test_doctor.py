@@ -13,8 +13,10 @@ import pytest
 from kit import Conversion, Kit
 from kit.destinations import Destination
 from kit.doctor import Finding, examine
-from kit.model import Mode
+from kit.intake import Person
+from kit.model import Mode, VisitorId
 from kit.sandbox import Addresses, Sandbox
+from kit.store import people
 from kit.store.overview import Pause, pause
 from tests.postgres import Server
 from tests.support import FrozenClock, adroll, make_kit, rockerbox, rokt
@@ -220,3 +222,20 @@ async def test_answers_that_nobody_foresaw_are_counted(tmp_path: Path, sandbox: 
     assert finding.state == "warning"
     assert finding.said.startswith("2 in unknown shapes")
     assert finding.said.endswith("HTTP 200 not JSON")
+
+
+async def test_visitors_in_quarantine_are_counted(tmp_path: Path) -> None:
+    """Of whom too many people were asserted: with the command that names them."""
+    kit = make_kit(tmp_path, destinations=[])
+    await kit.ready()
+    for number in range(6):
+        person = Person(email=f"victim{number}@example.com")
+        link = kit.intake.link(None, VisitorId("v" * 22), person, level=people.ASSERTED, source="page")
+        assert link is not None
+        await kit.store.write(people.keep_links, link)
+
+    found = await found_by(kit)
+
+    assert found["identities"].state == "warning"
+    assert found["identities"].said.startswith("1 visitors are in quarantine")
+    assert "kit identity list" in found["identities"].advice

@@ -327,6 +327,18 @@ async def test_a_different_verified_customer_gets_a_new_visitor_by_itself(kit: K
     assert (await identifiers(kit)).click_ids == ()
 
 
+async def test_a_clean_url_that_fails_loses_the_url_and_not_the_order(tmp_path: Path) -> None:
+    """The shop's own rule may raise, or return what is no text: the order is kept all the same."""
+    for number, rule in enumerate((lambda url: 1 / 0, lambda url: 7, lambda url: "x" * 5_000)):
+        kit = make_kit(tmp_path, clean_url=rule)
+        kit.open()
+        await kit.report(purchase(f"order-{number}", url="https://www.shop.com/thanks"))
+        found = await rows(kit, f"order-{number}")
+        kit.store.close()
+
+        assert len(found) == 3
+
+
 async def test_an_unknown_visitor_is_found_by_the_first_party_cookie(kit: Kit) -> None:
     """The visitor cookie is lost, AdRoll's is not: the click kept under it is found again."""
     browser = Browser(kit)

@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from kit import Conversion, Kit
 from kit.consent import Signals, Tcf
 from kit.model import Identifiers
 from kit.store.overview import told
+from kit.store.people import MOST_DECISIONS, newest_consents
+from kit.store.tables import consents
 from tests.consent.strings import tc_string
 from tests.support import Browser, make_kit
 from tests.test_kit import browser_reports, identifiers, purchase, rows, states
@@ -193,3 +196,33 @@ async def test_a_vendor_that_the_tc_string_refuses_is_told_nothing(tmp_path: Pat
     assert found["adroll"] == ("skipped", "consent")
     assert "skipped" not in {found["rokt"][0], found["rockerbox"][0]}
     kit.store.close()
+
+
+async def test_a_visitor_who_changes_their_mind_for_ever_fills_no_store(kit: Kit) -> None:
+    """Past fifty changes the newest takes the place of the one before: every report looks through them all."""
+    browser = Browser(kit)
+    await browser.open("/?adct=click123")
+    for number in range(MOST_DECISIONS + 11):
+        yes = number % 2 == 0
+        await browser.open("/decide", method="POST", act=lambda page, yes=yes: kit.keep_consent(page, yes))
+
+    visitor = browser.cookies["kit"][1:23]
+    kept = await kit.store.read(
+        lambda connection: connection.execute(select(consents).where(consents.c.visitor == visitor)).all()
+    )
+    newest = await kit.store.read(lambda connection: newest_consents(connection, [visitor]))
+    assert len(kept) == MOST_DECISIONS
+    assert newest[visitor].granted is True
+
+
+async def test_of_two_clicks_in_one_second_the_later_one_counts(kit: Kit) -> None:
+    """The cookie says so, and the store with it."""
+    browser = Browser(kit)
+    await browser.open("/?adct=first")
+    await browser.open("/?adct=second")
+
+    # Both are kept off the request path, before whatever is written next.
+    await kit.report(purchase())
+    known = await kit.identifiers(visitor=browser.cookies["kit"][1:23])
+
+    assert known.click_id("adroll") == "second"

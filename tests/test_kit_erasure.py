@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from kit import Conversion, InvalidInput, Kit
-from kit.destinations import Destination, RoktDeletion
+from kit.destinations import Destination, RoktAudience, RoktDeletion
 from kit.identity import email_sha256
 from kit.model import VisitorId
 from kit.store.overview import told
@@ -23,7 +23,7 @@ VISITOR, OTHER = VisitorId("v" * 22), VisitorId("w" * 22)
 
 
 def deletion(**fields: Any) -> RoktDeletion:
-    return RoktDeletion(**{"account": "1", "app_id": "app-1", "app_secret": "secret-1", **fields})
+    return RoktDeletion(**{"account": "sandbox-account", "app_id": "app-1", "app_secret": "secret-1", **fields})
 
 
 def shop(folder: Path, *destinations: Destination) -> Kit:
@@ -190,3 +190,17 @@ async def test_the_same_calls_without_an_event_loop(tmp_path: Path) -> None:
     assert [event["order_id"] for event in exported["events"]] == ["1"]
     assert erased.found.events == 1
     assert allowed
+
+
+async def test_every_account_of_a_vendor_is_asked(tmp_path: Path) -> None:
+    """Two brands, two deletions: both are queued. An account without one is named, and so are lists of customers."""
+    brands = [rokt(), rokt(name="rokt-b", account="b"), deletion(), deletion(name="deletion-b", account="b")]
+    lists = RoktAudience(account="b", public_key="rpub-1", secret_key="rsec-1")
+    both, one = shop(tmp_path, *brands, lists), shop(tmp_path, *brands[:3])
+
+    asked, missed = await both.erase(email=JANE), await one.erase(email="bob@example.com")
+    both.store.close()
+    one.store.close()
+
+    assert (len(asked.found.requests), set(asked.by_hand)) == (2, {"rokt-audience"})
+    assert (len(missed.found.requests), set(missed.by_hand)) == (1, {"rokt-b"})

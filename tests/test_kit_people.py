@@ -1,9 +1,12 @@
 """Stories of people: nobody's click, e-mail or number reaches somebody else's order."""
 
 import pytest
+from sqlalchemy import select
 
 from kit import Kit
-from tests.support import Browser
+from kit.store.people import MOST_TOUCHES
+from kit.store.tables import touchpoints
+from tests.support import FPC, Browser
 from tests.test_kit import browser_reports, identifiers, purchase
 
 pytestmark = pytest.mark.usefixtures("both_engines")
@@ -25,6 +28,24 @@ async def test_a_guest_on_a_signed_in_browser_gets_nothing_of_the_customers_and_
     assert (guest.customer_id, guest.phone, guest.click_ids) == (None, None, ())
     assert guest.email == "guest@example.com"
     assert hers.email == "her@example.com"
+
+
+async def test_nobodys_clicks_are_more_than_a_report_can_look_through(kit: Kit) -> None:
+    """Ever new clicks of one browser, or of many under one first-party cookie: no more are kept than fit."""
+    browser = Browser(kit)
+    for number in range(MOST_TOUCHES + 50):
+        await browser.open(f"/?adct=click-{number}")
+        stranger = Browser(kit)
+        stranger.cookies["__adroll_fpc"] = FPC
+        await stranger.open(f"/?adct=strangers-{number}")
+    await browser_reports(browser, purchase())
+
+    visitor = browser.cookies["kit"][1:23]
+    kept = await kit.store.read(lambda connection: connection.execute(select(touchpoints)).all())
+    assert len([row for row in kept if row.visitor == visitor]) == MOST_TOUCHES
+    assert len([row for row in kept if row.first_party_cookie == FPC]) == MOST_TOUCHES
+    assert len([row for row in kept if row.visitor != visitor]) == MOST_TOUCHES + 50
+    assert (await identifiers(kit)).click_id("adroll") == f"click-{MOST_TOUCHES + 49}"
 
 
 async def test_the_back_offices_browser_gives_an_order_nothing(kit: Kit) -> None:

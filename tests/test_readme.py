@@ -75,6 +75,18 @@ async def test_the_other_blocks_do_what_they_say(manual: Any, tmp_path: Path) ->
     manual.attribution.store.close()
 
 
+async def test_a_signed_word_is_rendered_and_a_person_is_erased(manual: Any) -> None:
+    """Nobody is signed in on a request without a visitor; who asks is read out and erased."""
+    request = types.SimpleNamespace(scope={})
+
+    page = await manual.account(request)
+    await manual.wants_all_of_it_gone("jane@example.com")
+    manual.attribution.store.close()
+
+    assert b"<script" in page.body
+    assert b"data-token" not in page.body
+
+
 async def test_audiences_and_deletions_are_queued(manual: Any) -> None:
     """A change of a list and a request to be forgotten, in shadow, each durable when the call returns."""
     await manual.customers_changed(["jane@example.com", "nobody"], ["joe@example.com"])

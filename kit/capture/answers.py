@@ -1,5 +1,6 @@
 """May this answer carry a Set-Cookie? Only one that no shared cache may keep: a cached cookie is everybody's."""
 
+import re
 from collections.abc import Sequence
 from enum import Enum
 from functools import lru_cache
@@ -8,6 +9,9 @@ Header = tuple[bytes, bytes]
 
 #: Named by some CDN and stronger there than Cache-Control; so is every other name that ends in `-cache-control`.
 _CDN = frozenset({b"surrogate-control", b"edge-control", b"x-accel-expires", b"cache-tag-ttl"})
+
+#: What stands in quotes holds no directives; without an end it goes on to the last byte.
+_QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|$)', re.DOTALL)
 
 
 class Room(Enum):
@@ -31,7 +35,7 @@ def room(method: str, status: int, headers: Sequence[Header]) -> Room:
         elif name == b"expires":
             expires = True
         elif name.endswith(b"-cache-control") or name in _CDN:
-            if not _shut(value):
+            if not _shut(value) and value.strip() != b"0":
                 return Room.NONE
             # A CDN that is told not to keep it says nothing about the caches behind it.
             expires = True
@@ -59,8 +63,14 @@ def _tells(name: bytes) -> bool:
 
 
 def _shut(value: bytes) -> bool:
-    """Return whether no shared cache may keep it. A qualified `private="x-name"` covers that one header only."""
+    """Return whether no shared cache may keep it.
+
+    A qualified `private="x-name"` covers that one header only. Beside `must-understand`, `no-store` counts for those
+    caches alone that do not know the status (RFC 9111, 5.2.2.3).
+    """
+    if b'"' in value:
+        value = _QUOTED.sub(b"", value)
     words = {word.strip() for word in value.lower().split(b",")}
     if b"public" in words or any(word.startswith(b"s-maxage") for word in words):
         return False
-    return b"private" in words or b"no-store" in words or words == {b"0"}
+    return b"private" in words or (b"no-store" in words and b"must-understand" not in words)

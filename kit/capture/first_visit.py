@@ -11,6 +11,7 @@ from kit.capture import first_party_cookie, urls, visitor_cookie
 from kit.capture.answers import Header
 from kit.capture.bots import LONGEST_AGENT, is_bot
 from kit.capture.cookies import both_attributes
+from kit.capture.hosts import LONGEST_HOST
 from kit.capture.query import Arrival
 from kit.capture.rules import CaptureRules
 from kit.model import ClickId, Consent, Touchpoint, VisitorId
@@ -59,7 +60,7 @@ def first_visit(
     rules: CaptureRules, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], arrival: Arrival | None
 ) -> tuple[FirstVisit, Due] | None:
     """Return the visitor that this page makes, whose answer is silent; None when nothing may be set."""
-    host = headers.get(b"host", b"")
+    host = headers.get(b"host", b"")[:LONGEST_HOST]
     attributes = both_attributes(host, scope.get("scheme", ""), rules.cookie_domain, rules.insecure_cookies)
     if attributes is None or is_bot(headers.get(b"user-agent", b"")[:LONGEST_AGENT]):
         return None

@@ -9,10 +9,14 @@ from publicsuffixlist import PublicSuffixList
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_.-]{1,253})(?::[0-9]{1,5})?").fullmatch
 
 
+#: A Host header is cut to this before anything remembers it: one byte more than a name and a port can have.
+LONGEST_HOST = 261
+
+
 @lru_cache(maxsize=1024)
 def host_name(host: bytes) -> str | None:
     """Return the host's name in lower case without its port, or None when it cannot be one."""
-    match = _HOST(host) if len(host) <= 260 else None
+    match = _HOST(host) if len(host) < LONGEST_HOST else None
     return match[1].decode("ascii").lower() if match else None
 
 

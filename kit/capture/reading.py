@@ -9,6 +9,7 @@ from kit.capture.bots import LONGEST_AGENT, is_bot
 from kit.capture.cookies import first_party_attributes, joined, values_of, visitor_attributes
 from kit.capture.first_party_cookie import FirstPartyCookie
 from kit.capture.first_visit import FirstVisit
+from kit.capture.hosts import LONGEST_HOST
 from kit.capture.query import Arrival
 from kit.capture.rules import CaptureRules
 from kit.capture.visitor_cookie import VisitorCookie
@@ -55,7 +56,7 @@ class Reading:
             self.headers[b"cookie"] = joined(scope["headers"], b"cookie", b"; ")
             self.headers[b"x-forwarded-for"] = joined(scope["headers"], b"x-forwarded-for", b",")
             self.headers[b"sec-gpc"] = joined(scope["headers"], b"sec-gpc", b",")
-        self.host = self.headers.get(b"host", b"")
+        self.host = self.headers.get(b"host", b"")[:LONGEST_HOST]
         self.now = int(rules.seconds())
         self.at = visitor_cookie.moment(self.now)
         #: The new visitor that this answer makes of the browser, whoever it was.
@@ -178,16 +179,7 @@ class Reading:
             arrival = self.arrival()
             return urls.page_url(self.scope, self.host, arrival.pairs if arrival is not None else ())
         whole = urls.page_url(self.scope, self.host, (self.scope["query_string"],))
-        return self.by_rule(whole) if whole is not None else None
-
-    def by_rule(self, url: str) -> str | None:
-        """Return what the shop's own `clean_url` keeps of a URL; nothing when it raises or returns no short text."""
-        try:
-            kept = self.rules.clean_url(url) if self.rules.clean_url else urls.clean_url(url, self.rules.watched)
-        except Exception:  # noqa: BLE001 - the shop's own code; its fault must not take the page down
-            self.rules.warn_once("clean_url", "clean_url raised; such a URL is not kept")
-            return None
-        return kept if isinstance(kept, str) and len(kept) <= urls.LONGEST_URL else None
+        return self.rules.kept_url(whole) if whole is not None else None
 
     def referrer(self) -> str | None:
         referrer = self.headers.get(b"referer")

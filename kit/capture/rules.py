@@ -9,6 +9,7 @@ from datetime import datetime
 from ipaddress import ip_network
 from typing import Any, Protocol
 
+from kit.capture import urls
 from kit.capture.client_ip import Network
 from kit.capture.freshness import Freshness
 from kit.capture.hosts import registrable_domain
@@ -98,6 +99,15 @@ class CaptureRules:
         }
         for key, value in prepared.items():
             object.__setattr__(self, key, value)
+
+    def kept_url(self, url: str) -> str | None:
+        """Return what `clean_url`, or our own rule, keeps of a URL; nothing when it raises or returns no short text."""
+        try:
+            kept = self.clean_url(url) if self.clean_url else urls.clean_url(url, self.watched)
+        except Exception:  # noqa: BLE001 - the shop's own code; its fault takes no page down and loses no order
+            self.warn_once("clean_url", "clean_url raised; such a URL is not kept")
+            return None
+        return kept if isinstance(kept, str) and len(kept) <= urls.LONGEST_URL else None
 
     def warn_once(self, what: str, message: str) -> None:
         """Log this once in the life of these rules. The message is constant and carries no value of a visitor's."""

@@ -224,7 +224,7 @@ def without_state(scope: Mapping[str, Any]) -> dict[str, Any]:
 def _placed(touch: Touchpoint | None, reading: Reading, url: str | None, referrer: str | None) -> Touchpoint | None:
     if touch is None:
         return None
-    page = reading.by_rule(url) if url else None
+    page = reading.rules.kept_url(url) if url else None
     return replace(
         touch, url=page, referrer=urls.clean_referrer(referrer.encode("utf-8", "replace")) if referrer else None
     )

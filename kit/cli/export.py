@@ -92,9 +92,11 @@ def _kept_out(kit: Kit, account: Rockerbox | None, sale: Sale) -> Skip | None:
     """Return why the webhook would not be told this either: the buyer's word, the shop's rule, the account's own."""
     if not kit.intake.may_keep(sale.consent) or not (account is None or account.allows(sale.consent)):
         return Skip("consent")
-    if account is not None and not account.wants(sale.dispatch):
-        return Skip("policy")
-    return None
+    try:
+        wanted = account is None or account.wants(sale.dispatch)
+    except Exception:  # noqa: BLE001 - the shop's own code, whose words may repeat what it was handed
+        return Skip("unmappable")
+    return None if wanted else Skip("policy")
 
 
 def _write(

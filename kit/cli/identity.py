@@ -65,7 +65,7 @@ def undo(
     if not given:
         fail("name what is not theirs with --email, --customer or --phone")
     kit = kit_of(app)
-    # Looking must not make a store.
+    # A wrong setting must not make a store.
     store_of(kit.store.url.render_as_string(hide_password=False)).close()
     kit.open()
     keys = [kit.intake.identity(kind, value).lookup for kind, value in given.items()]

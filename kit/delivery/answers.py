@@ -6,6 +6,9 @@ from kit.destinations.base import Answer, Destination
 from kit.destinations.shape import Shape, shape_of
 from kit.store.answers import Seen
 
+#: A vendor that says something new each time is no less strange for being counted further.
+_MOST_SHAPES = 50
+
 
 class Answers:
     """Counts one destination's answers by status and shape, until they are taken to be kept."""
@@ -17,6 +20,8 @@ class Answers:
     def saw(self, answer: Answer, *, now: datetime) -> None:
         """Count one complete answer."""
         key = (answer.status, shape_of(answer), self._is_known(answer))
+        if key not in self._seen and len(self._seen) >= _MOST_SHAPES:
+            return
         times, first, _ = self._seen.get(key, (0, now, now))
         self._seen[key] = (times + 1, first, now)
 

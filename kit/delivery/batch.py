@@ -32,11 +32,15 @@ LARGEST = 100
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A claimed delivery with its frozen body, which is another than the one before where it was `rewritten`."""
+    """A claimed delivery with its frozen body, which is another than the one before where it was `rewritten`.
+
+    `limit` is how many a request with it may carry.
+    """
 
     claimed: Claimed
     sending: Sending
     lease: Lease
+    limit: int = 1
     rewritten: bool = False
 
 
@@ -51,12 +55,14 @@ def prepared(
     """Return the delivery ready to be sent, or why it is not sent."""
     if one.consent.signal == ERASED:
         return _unsent(one, ERASED, "the person was erased")
-    if not may_send(one.consent) or not destination.allows(one.consent):
+    if not may_send(one.consent):
         return _unsent(one, "consent", told_of(one.consent), curable=True)
     if expired(one, now=now, horizon=destination.horizon):
         return _dead(one, "expired", "older than the retry horizon")
     dispatch = Dispatch(event_id=one.event_id, at=one.at, conversion=one.conversion, identifiers=one.identifiers)
     try:
+        if not destination.allows(one.consent):
+            return _unsent(one, "consent", told_of(one.consent), curable=True)
         if not destination.wants(dispatch):
             return _unsent(one, "policy", "takes= leaves this event out")
         skip = destination.check(dispatch, now=now)
@@ -66,6 +72,7 @@ def prepared(
         keeps = frozen is not None and destination.keeps(frozen)
         body = frozen if keeps and frozen else _encoded(destination.payload(dispatch, now=now))
         sending = sending_of(one, body)
+        limit = min(max(destination.batch_limit(sending), 1), LARGEST)
         shadow = destination.mode == Mode.SHADOW or one.conversion.test
         if shadow:
             destination.build([sending])
@@ -74,7 +81,7 @@ def prepared(
     if shadow:
         detail = "a test conversion" if one.conversion.test else "the destination is in shadow mode"
         return _unsent(one, "shadow", detail, payload=sending.payload)
-    return Ready(one, sending, lease, rewritten=frozen is not None and not keeps)
+    return Ready(one, sending, lease, limit, rewritten=frozen is not None and not keeps)
 
 
 def batches(destination: Destination, ready: Iterable[Ready]) -> Iterable[list[Ready]]:
@@ -82,7 +89,7 @@ def batches(destination: Destination, ready: Iterable[Ready]) -> Iterable[list[R
     filling: dict[int, list[Ready]] = {}
     for one in ready:
         own = 1 if one.claimed.crashes >= SUSPECT else one.claimed.batch_limit or LARGEST
-        limit = min(destination.batch_limit(one.sending), own)
+        limit = min(one.limit, own)
         batch = filling.setdefault(limit, [])
         if batch and _length([*batch, one]) > (destination.largest_request or sys.maxsize):
             yield batch
@@ -178,11 +185,11 @@ def judged(
     if exchange.answer is None:
         return [_judged_silence(exchange)] * len(sendings)
     try:
-        judgements = destination.judge(sendings, exchange.answer, now=now)
+        judgements = list(destination.judge(sendings, exchange.answer, now=now))
     except Exception as error:  # noqa: BLE001 - a destination may be the shop's own code
         log.error("a destination cannot judge an answer", extra=named(destination, error=error))
-        judgements = ()
-    if len(judgements) != len(sendings):
+        judgements = []
+    if len(judgements) != len(sendings) or not all(isinstance(each, Judgement) for each in judgements):
         return [Judgement(verdict=Verdict.UNKNOWN, detail="the answer could not be judged")] * len(sendings)
     return judgements
 

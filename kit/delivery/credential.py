@@ -35,6 +35,8 @@ class Credential:
     """Keeps one token. It outlives the lanes; each of them brings its own lock, for locks belong to an event loop."""
 
     kept: Kept | None = field(default=None, repr=False)
+    failures: int = 0
+    failure: Judgement | None = None
 
     def drop(self, kept: Kept) -> None:
         """Forget a token that was refused, unless another has taken its place already."""
@@ -47,11 +49,16 @@ class Credential:
         """Return the token, asking for one where there is none; or what the answer, or its absence, means."""
         if (kept := self._fresh(steady)) is not None:
             return kept
+        before = self.failures
         async with lock:
             if (kept := self._fresh(steady)) is not None:
                 return kept
+            # Whoever waited while another was refused is refused with it: the vendor was asked just now.
+            if self.failure is not None and self.failures != before:
+                return self.failure
             found = _read(authentication, await ask(authentication.ask()), now=now)
             if isinstance(found, Judgement):
+                self.failures, self.failure = self.failures + 1, found
                 return found
             self.kept = Kept(found, steady() + _serves(found).total_seconds())
             return self.kept

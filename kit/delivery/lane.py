@@ -90,7 +90,8 @@ class Lane:
         self._pace = pace or Pace()
         self._credential = credential or Credential()
         self._asking = asyncio.Lock()
-        self._spacing = Spacing(destination.requests_per_second)
+        self._stop = asyncio.Event()
+        self._spacing = Spacing(destination.requests_per_second, sleep=self._pause)
         self._answers = Answers(destination)
         self._wire = Wire(max_connections=destination.max_in_flight, deadline=DEADLINE)
         self._slots = Slots(destination.max_in_flight)
@@ -110,6 +111,7 @@ class Lane:
     async def stop(self) -> None:
         """Send nothing more that is not under way, and hand back what was claimed for it."""
         self._stopping = True
+        self._stop.set()
         waiting, self._waiting = self._waiting, {}
         if waiting:
             await asyncio.gather(*(self._hand_back(batch) for batch in waiting.values()))
@@ -157,7 +159,7 @@ class Lane:
 
     def _next_limit(self, ready: Iterable[Ready]) -> int:
         """Return how many to claim next: of what goes one by one no more than soon, other workers have time too."""
-        if any(self.destination.batch_limit(one.sending) > 1 for one in ready):
+        if any(one.limit > 1 for one in ready):
             return LARGEST
         return min(LARGEST, _AHEAD * self.destination.max_in_flight)
 
@@ -215,7 +217,8 @@ class Lane:
         suspect = any(each.claimed.crashes >= SUSPECT for each in batch)
         async with self._slots.one(alone=lambda: suspect or not self._pace.proven):
             await self._writes.wait()
-            await self._spacing.wait()
+            if id(batch) in self._waiting and not batch[0].lease.gated:
+                await self._spacing.wait()
             if self._waiting.pop(id(batch), None) is None:
                 return None  # handed back by `stop`
             if batch[0].lease.gated or not self._outlasts(batch):
@@ -247,7 +250,13 @@ class Lane:
         kept = await self._signed(request)
         if isinstance(kept, Judgement):
             # Nothing was sent of them; the destination waits, or each would ask for a token anew.
-            gate = gate_after(kept, now=self._clock(), dice=self._dice, probe=batch[0].claimed.probe, failing=True)
+            # Of a stop, which closes the connections, nothing can be told about the vendor.
+            probe = batch[0].claimed.probe
+            gate = (
+                None
+                if self._stopping
+                else gate_after(kept, now=self._clock(), dice=self._dice, probe=probe, failing=True)
+            )
             self._gated(gate)
             await self._hand_back(batch, self._marked(gate))
             return None
@@ -280,6 +289,12 @@ class Lane:
             self._pace.gated()
             for lease in self._leases:
                 lease.gated = True
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless the lane stops before."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
 
     async def _signed(self, request: httpx.Request) -> Kept | Judgement | None:
         """Put the token into the request where this destination has one; a failure to get it is a judgement."""

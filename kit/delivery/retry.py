@@ -28,7 +28,9 @@ Dice = Callable[[], float]
 #: These cost a delivery nothing: the vendor never judged it.
 _UNCOUNTED = {Verdict.NOT_SENT, Verdict.THROTTLE, Verdict.SETUP}
 #: The vendor answered, and did not take it: its idempotency key may be used up.
-_REFUSED = {Verdict.TRANSIENT, Verdict.THROTTLE, Verdict.SETUP, Verdict.OVERSIZE, Verdict.INVALID}
+_REFUSED = {Verdict.TRANSIENT, Verdict.OVERSIZE, Verdict.INVALID}
+#: The same, but for a try before that had no answer: this says nothing of what became of that one.
+_TURNED_AWAY = {Verdict.THROTTLE, Verdict.SETUP}
 
 
 def backoff(attempts: int, *, dice: Dice, longest: timedelta = LONGEST) -> timedelta:
@@ -70,7 +72,7 @@ def settle(
             if alone or smaller is None:
                 state = DeliveryState.DEAD
                 reason = "rejected" if judgement.verdict is Verdict.INVALID else "oversize"
-        case Verdict.UNKNOWN if not repeat_is_safe:
+        case Verdict.UNKNOWN if judgement.hold or not repeat_is_safe:
             state, reason = DeliveryState.HELD, "outcome_unknown"
         case Verdict.UNKNOWN if crashed and claimed.crashes + 1 >= POISON:
             state, reason = DeliveryState.DEAD, "poison"
@@ -78,6 +80,7 @@ def settle(
             due = now + backoff(claimed.attempts, dice=dice, longest=longest)
         case Verdict.THROTTLE | Verdict.SETUP | Verdict.NOT_SENT:
             pass  # the gate holds it
+    refused = judgement.verdict in _REFUSED or (judgement.verdict in _TURNED_AWAY and not claimed.in_doubt)
     if state is DeliveryState.PENDING and expired(claimed, now=now, horizon=horizon):
         state, reason = DeliveryState.DEAD, "expired"
     return Settlement(
@@ -91,8 +94,8 @@ def settle(
         payload=judgement.follow,
         batch_limit=smaller if judgement.verdict in {Verdict.INVALID, Verdict.OVERSIZE} else None,
         uncounted=judgement.verdict in _UNCOUNTED or judgement.follow is not None,
-        refused=judgement.verdict in _REFUSED,
-        in_doubt=True if judgement.verdict is Verdict.UNKNOWN else False if judgement.verdict in _REFUSED else None,
+        refused=refused,
+        in_doubt=True if judgement.verdict is Verdict.UNKNOWN else False if refused else None,
         crashed=crashed,
     )
 

@@ -160,12 +160,13 @@ class AdRoll(Destination):
                 )
 
     def warnings(self) -> Sequence[str]:
-        """Return which EIDs do not look like one; AdRoll documents no form, so nothing is refused for it."""
-        return [
+        """Return that a dry run counts nothing, and which EIDs do not look like one: AdRoll documents no form."""
+        odd = [
             f"AdRoll.{setting} does not look like an EID: 20 to 32 capital letters and digits"
             for setting, eid in (("advertisable", self.advertisable), ("pixel", self.pixel))
             if not _EID.fullmatch(eid)
         ]
+        return [*odd, "dry_run is set: AdRoll checks what it is sent, and counts none of it"] if self.dry_run else odd
 
     def batch_limit(self, sending: Sending) -> int:
         """Return 1 for money, whose repeat AdRoll cannot tell, else 100."""
@@ -244,7 +245,7 @@ class AdRoll(Destination):
     def is_known(self, answer: Answer) -> bool:
         """Return False for a success that lists errors, too: no page of AdRoll's tells of one."""
         body = json_object(answer.body) if 200 <= answer.status < 300 else None
-        return Destination.is_known(self, answer) and not (body or {}).get("errors")
+        return Destination.is_known(self, answer) and not any((body or {}).get(name) for name in ("error", "errors"))
 
     def repeat_is_safe(self, sending: Sending, *, now: datetime) -> bool:
         """Return True for events without money; for money only when `on_unknown` accepts a second count."""

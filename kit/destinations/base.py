@@ -86,6 +86,7 @@ class Answer:
 class Judgement:
     """What an answer means for one delivery. `detail` is masked and short, for the operator.
 
+    `hold`         nobody but a person can tell what became of it: an unknown outcome is held although a repeat is safe.
     `again_alone`  what the vendor refused in company is sent once more by itself before it is given up.
     `follow`       the vendor took it and is not through: this body is sent after `wait`, and nothing is counted.
     """
@@ -93,6 +94,7 @@ class Judgement:
     verdict: Verdict
     detail: str = ""
     wait: timedelta | None = None
+    hold: bool = False
     again_alone: bool = False
     follow: bytes | None = field(default=None, repr=False)
 
@@ -257,9 +259,9 @@ def retry_after(headers: httpx.Headers, *, now: datetime) -> timedelta | None:
     except ValueError:
         try:
             when = parsedate_to_datetime(headers.get("retry-after", ""))
-        except ValueError:
+            seconds = ((when if when.tzinfo else when.replace(tzinfo=UTC)) - now).total_seconds()
+        except (ValueError, OverflowError):
             return None
-        seconds = ((when if when.tzinfo else when.replace(tzinfo=UTC)) - now).total_seconds()
         return min(timedelta(seconds=max(seconds, 0.0)), LONGEST_WAIT)
     if not seconds >= 0:
         return None
@@ -272,6 +274,7 @@ _MASKS = (
     (re.compile(r"[^\s@\"'<>,;:=(){}\[\]\\]{1,64}(?:@|%40)[^\s@\"'<>,;()\[\]{}\\]{1,255}"), "[email]"),
     (re.compile(r"\b(basic|bearer|token)\s+[A-Za-z0-9+/=._~-]{4,}", re.IGNORECASE), r"\1 [secret]"),
     (re.compile(r"\b(?:rpub|rsec)-[A-Za-z0-9._~-]+"), "[secret]"),
+    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"), "[secret]"),
     (re.compile(r"(?<![0-9A-Za-z])[0-9A-Fa-f]{24,}"), "[hash]"),
     (re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])"), "[ip]"),
     (re.compile(r"(?<![0-9A-Za-z:])(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{0,4}"), "[ip]"),

@@ -2,12 +2,17 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kit.destinations.base import LONGEST_DETAIL, Answer, masked
 
 _DEEPEST = 5
+_MOST_FIELDS = 24
+#: A longer answer is not looked into: it would take longer than a request.
+_LONGEST = 256 * 1024
+_NAME = re.compile(r"(?!(?:.*[0-9]){4})[A-Za-z_][A-Za-z0-9_.-]{0,47}")
 _KINDS = {str: "text", int: "number", float: "number", bool: "truth", type(None): "null"}
 
 
@@ -29,6 +34,8 @@ def shape_of(answer: Answer) -> Shape:
 def _sketch_of(answer: Answer) -> str:
     if not answer.body.strip():
         return "empty"
+    if len(answer.body) > _LONGEST:
+        return "long"
     try:
         return _kind(json.loads(answer.body), _DEEPEST)
     except (ValueError, RecursionError):
@@ -37,9 +44,9 @@ def _sketch_of(answer: Answer) -> str:
 
 def _kind(value: object, deeper: int) -> str:
     if isinstance(value, Mapping):
-        if not deeper:
+        # Names may be somebody's data where a vendor keys an object by them.
+        if not deeper or len(value) > _MOST_FIELDS or not all(_NAME.fullmatch(str(name)) for name in value):
             return "{…}"
-        # A name may be somebody's data where a vendor keys an object by it.
         fields = sorted(f"{masked(str(name))}: {_kind(each, deeper - 1)}" for name, each in value.items())
         return "{" + ", ".join(fields) + "}"
     if isinstance(value, list):

@@ -10,12 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from kit.model import Conversion, DeliveryState
+from kit.model import Conversion, DeliveryState, Verdict
+from kit.store.outbox import OPEN
 from kit.store.people import NOBODY
 from kit.store.rows import conversion_text, identifiers_text, insert_many, milliseconds, moment
 from kit.store.statements import Statement, many
 from kit.store.store import Store
-from kit.store.tables import deliveries, events
+from kit.store.tables import deliveries, earlier_attempts, events
 
 #: Deliveries that one read looks at, see `overview.RANGE`.
 _RANGE = 5_000
@@ -56,7 +57,7 @@ def queue(connection: Connection, asked: Sequence[Jobs]) -> Sequence[None]:
 
 _ENDED = Statement(
     "SELECT id, order_id, reported_at FROM events WHERE order_id AMONG ? AND NOT EXISTS (SELECT 1 FROM deliveries"
-    " WHERE deliveries.event = events.id AND deliveries.state IN ('pending', 'claimed')) ORDER BY id"
+    " WHERE deliveries.event = events.id AND deliveries.state NOT IN ('delivered', 'skipped')) ORDER BY id"
 )
 _RENAME = Statement("UPDATE events SET order_id = ? WHERE id = ?")
 
@@ -207,8 +208,15 @@ def _cancel(connection: Connection, asked: Cancel) -> Cancelled:
     if body is None:
         ended = {"state": DeliveryState.SKIPPED, "reason": "cancelled", "settled_at": now}
         connection.execute(change.values(**ended, payload=None))
-        return Cancelled.IN_DOUBT if row.in_doubt else Cancelled.HERE
+        return Cancelled.IN_DOUBT if row.in_doubt or _had_no_answer(connection, row.id) else Cancelled.HERE
     if row.state != DeliveryState.PENDING:
         return Cancelled.OVER
     connection.execute(change.values(payload=body, due_at=now))
     return Cancelled.ASKED
+
+
+def _had_no_answer(connection: Connection, delivery: int) -> bool:
+    """Return whether any earlier try may have reached the vendor for all we know."""
+    columns = earlier_attempts.c
+    lost = select(columns.attempt).where(columns.delivery == delivery, columns.outcome.in_((Verdict.UNKNOWN, OPEN)))
+    return connection.scalar(lost.limit(1)) is not None

@@ -103,7 +103,8 @@ def _person(rows: Iterable[Any]) -> Identifiers:
 def _newest(rows: Iterable[Any], *, since: datetime) -> Identifiers:
     clicks: dict[str, ClickId] = {}
     cookie = None
-    for row in sorted(rows, key=lambda row: -row.at):
+    # Of two in one millisecond the later one written.
+    for row in sorted(rows, key=lambda row: (-row.at, -row.id)):
         cookie = cookie or row.first_party_cookie
         if row.at >= milliseconds(since):
             clicks.setdefault(row.vendor, ClickId(row.vendor, row.click_id, moment(row.at)))
@@ -175,9 +176,9 @@ def _touches(connection: Connection, column: Any, keys: set[str]) -> Sequence[An
         return ()
     columns = touchpoints.c
     return connection.execute(
-        select(columns.visitor, columns.vendor, columns.click_id, columns.at, columns.first_party_cookie).where(
-            column.in_(keys)
-        )
+        select(
+            columns.id, columns.visitor, columns.vendor, columns.click_id, columns.at, columns.first_party_cookie
+        ).where(column.in_(keys))
     ).all()
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, select
+from sqlalchemy import ColumnElement, Connection, Select, case, func, or_, select
 
 from kit.model import Consent, DeliveryState, Identifiers
 from kit.store.gates import FOR_EVER, STOPPED, Gate
@@ -132,7 +132,7 @@ def replay(store: Store, asked: Replay) -> int:
 def _chunks(store: Store, asked: Replay) -> Iterator[_Chunk]:
     if asked.order_id is not None:
         wanted: list[ColumnElement[bool]] = [
-            deliveries.c.event.in_(select(events.c.id).where(events.c.order_id == asked.order_id))
+            deliveries.c.event.in_(select(events.c.id).where(_is_named(asked.order_id)))
         ]
     else:
         wanted = [_is_within(ids) for ids in _ranges(store)]
@@ -141,6 +141,11 @@ def _chunks(store: Store, asked: Replay) -> Iterator[_Chunk]:
         found = store.read_sync(partial(_ids, query=query))
         for start in range(0, len(found), REPLAYED):
             yield _Chunk(asked=asked, ids=found[start : start + REPLAYED])
+
+
+def _is_named(name: str) -> ColumnElement[bool]:
+    """Return whether an event is of this order, or is called so itself, as one without an order is shown."""
+    return or_(events.c.order_id == name, events.c.event_id == name)
 
 
 def _ids(connection: Connection, *, query: Select[Any]) -> Sequence[int]:
@@ -156,6 +161,8 @@ def _put_back(connection: Connection, asked: Sequence[_Chunk]) -> Sequence[int]:
                 state=DeliveryState.PENDING,
                 reason=None,
                 due_at=milliseconds(one.asked.now),
+                # A series of its own: what was tried for two weeks before is not over at once.
+                created_at=milliseconds(one.asked.now),
                 settled_at=None,
                 crashes=0,
                 lost=0,
@@ -185,12 +192,14 @@ def resolve(connection: Connection, asked: Sequence[Resolve]) -> Sequence[int]:
             "due_at": milliseconds(one.now),
             "settled_at": milliseconds(one.now) if one.delivered else None,
         }
+        if not one.delivered:
+            ended["created_at"] = milliseconds(one.now)
         result = connection.execute(
             deliveries.update()
             .where(
                 deliveries.c.state == DeliveryState.HELD,
                 deliveries.c.destination == one.destination,
-                deliveries.c.event.in_(select(events.c.id).where(events.c.order_id == one.order_id)),
+                deliveries.c.event.in_(select(events.c.id).where(_is_named(one.order_id))),
             )
             .values(**ended)
         )
@@ -250,7 +259,7 @@ def told(connection: Connection, *, order_id: str | None = None, newest: int = 1
     """Return the deliveries of one order, or of the newest events, the newest event first."""
     chosen = select(events.c.id).order_by(events.c.id.desc()).limit(newest)
     if order_id is not None:
-        chosen = select(events.c.id).where(events.c.order_id == order_id)
+        chosen = select(events.c.id).where(_is_named(order_id))
     return _all_told(connection, events.c.id.in_(chosen), (events.c.id.desc(), deliveries.c.id))
 
 

@@ -1,10 +1,12 @@
 """Visitors and who they are: touchpoints, links, consents, order snapshots, and all identifiers of any of them."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from kit.model import Consent, Identifiers, Touchpoint, VisitorId
 from kit.store.quarantine import ASSERTED as ASSERTED
@@ -64,10 +66,17 @@ class OrderLink:
     consent: Consent
 
 
+#: Clicks that are kept of one visitor, and under one first-party cookie: all are looked through at each report, and
+#: anybody can post ever new ones. A visitor's newest click stands in their own cookie all the same.
+MOST_TOUCHES = 200
+#: Changes of mind that are kept of one visitor.
+MOST_DECISIONS = 50
+
+
 def keep_touches(connection: Connection, touches: Sequence[Touch]) -> Sequence[None]:
-    """Keep each new (visitor, click) once; an erased visitor's are not kept."""
+    """Keep each new (visitor, click) once, and `MOST_TOUCHES` at most; an erased visitor's are not kept."""
     erased = erased_visitors(connection, {touch.visitor for touch in touches})
-    kept = [touch for touch in touches if touch.visitor not in erased]
+    kept = _within_room(connection, [touch for touch in touches if touch.visitor not in erased])
     rows = [
         {
             "visitor": touch.visitor,
@@ -85,6 +94,32 @@ def keep_touches(connection: Connection, touches: Sequence[Touch]) -> Sequence[N
     insert_new(connection, touchpoints, rows, by=("visitor", "vendor", "click_id"))
     keep_consents(connection, [(touch.visitor, touch.consent) for touch in kept])
     return [None] * len(touches)
+
+
+def _within_room(connection: Connection, touches: Sequence[Touch]) -> list[Touch]:
+    """Return the touches that there is room for, without a first-party cookie under which there is none."""
+    of_visitor = _touches_by(connection, touchpoints.c.visitor, {touch.visitor for touch in touches})
+    cookies = {touch.first_party_cookie for touch in touches if touch.first_party_cookie}
+    of_cookie = _touches_by(connection, touchpoints.c.first_party_cookie, cookies)
+    kept = []
+    for touch in touches:
+        cookie, new = touch.first_party_cookie, len(touch.touchpoint.click_ids)
+        of_visitor[touch.visitor] += new
+        if of_visitor[touch.visitor] > MOST_TOUCHES:
+            continue
+        if cookie is not None:
+            of_cookie[cookie] += new
+        full = cookie is not None and of_cookie[cookie] > MOST_TOUCHES
+        kept.append(replace(touch, first_party_cookie=None) if full else touch)
+    return kept
+
+
+def _touches_by(connection: Connection, column: Any, keys: Collection[str]) -> Counter[str]:
+    """Return how many touches there are of each key."""
+    if not keys:
+        return Counter()
+    counted = select(column, func.count()).where(column.in_(keys)).group_by(column)
+    return Counter({row[0]: row[1] for row in connection.execute(counted)})
 
 
 def keep_links(connection: Connection, asked: Sequence[Link]) -> Sequence[bool]:
@@ -163,11 +198,12 @@ def keep_decisions(connection: Connection, asked: Sequence[tuple[VisitorId, Cons
 
 
 def keep_consents(connection: Connection, decisions: Sequence[tuple[VisitorId, Consent]]) -> None:
-    """Keep a decision where it differs from the visitor's newest one."""
+    """Keep a decision where it differs from the visitor's newest one; past `MOST_DECISIONS` in its place."""
     if not decisions:
         return
-    newest = newest_consents(connection, {visitor for visitor, _ in decisions})
-    rows = []
+    kept = _decisions(connection, {visitor for visitor, _ in decisions})
+    newest = {visitor: _consent_of(rows[-1]) for visitor, rows in kept.items()}
+    new, in_place = [], []
     for visitor, consent in decisions:
         known = newest.get(visitor)
         # The shop's word is for one order, and what the rule gives by itself is no change of mind.
@@ -176,14 +212,20 @@ def keep_consents(connection: Connection, decisions: Sequence[tuple[VisitorId, C
         if known is not None and (known.granted, known.signal) == (consent.granted, consent.signal):
             continue
         newest[visitor] = consent
-        at = milliseconds(consent.at)
-        rows.append({"visitor": visitor, "granted": consent.granted, "signal": consent.signal, "at": at})
-    if rows:
-        connection.execute(consents.insert(), rows)
+        row = {"granted": consent.granted, "signal": consent.signal, "at": milliseconds(consent.at)}
+        before = kept.get(visitor, [])
+        if len(before) < MOST_DECISIONS:
+            new.append({"visitor": visitor, **row})
+        else:
+            in_place.append({"newest": before[-1].id, **row})
+    if new:
+        connection.execute(consents.insert(), new)
+    if in_place:
+        connection.execute(consents.update().where(consents.c.id == bindparam("newest")), in_place)
 
 
 _CONSENTS = (
-    select(consents.c.visitor, consents.c.granted, consents.c.signal, consents.c.at)
+    select(consents.c.id, consents.c.visitor, consents.c.granted, consents.c.signal, consents.c.at)
     .where(consents.c.visitor.in_(bindparam("visitors", expanding=True)))
     .order_by(consents.c.at, consents.c.id)
 )
@@ -191,12 +233,18 @@ _CONSENTS = (
 
 def newest_consents(connection: Connection, visitors: Collection[str]) -> dict[str, Consent]:
     """Return each visitor's newest kept decision."""
+    return {visitor: _consent_of(rows[-1]) for visitor, rows in _decisions(connection, visitors).items()}
+
+
+def _decisions(connection: Connection, visitors: Collection[str]) -> dict[str, list[Any]]:
+    """Return each visitor's kept decisions, the oldest first."""
     if not visitors:
         return {}
-    return {
-        row.visitor: Consent(granted=row.granted, signal=row.signal, at=moment(row.at))
-        for row in connection.execute(_CONSENTS, {"visitors": list(visitors)})
-    }
+    return grouped(connection.execute(_CONSENTS, {"visitors": list(visitors)}), "visitor")
+
+
+def _consent_of(row: Any) -> Consent:
+    return Consent(granted=row.granted, signal=row.signal, at=moment(row.at))
 
 
 def keep_orders(connection: Connection, asked: Sequence[OrderLink]) -> Sequence[None]:

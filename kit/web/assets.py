@@ -72,6 +72,7 @@ def script_tag(
     email: str | None = None,
     customer_id: str | None = None,
     phone: str | None = None,
+    identity: str | None = None,
     rockerbox: str | None = None,
     rockerbox_domain: str | None = None,
 ) -> Markup:
@@ -84,6 +85,8 @@ def script_tag(
     `consent`           pass "opt_in" where the kit has consent="opt_in": nothing is posted before `kit.consent(true)`.
     `params`            further query parameters to read, those of `Kit(click_params=...)`.
     `email`, `customer_id`, `phone`  who is signed in, on a page that no cache keeps: as `kit.identify({...})` does.
+    `identity`          what `attribution.identity_token(request, ...)` returned: then it is not the page's word but the
+                        shop's, and the three above are for Rockerbox's tag alone.
     `rockerbox`         the source id of Rockerbox's All Pages pixel (CLIENT_AUTH_ID, not the advertiser's id): kit.js
                         then loads that tag, from `rockerbox_domain` where the shop has one of its own, "rb.shop.com".
     """
@@ -100,6 +103,7 @@ def script_tag(
         "data-email": email,
         "data-customer-id": customer_id,
         "data-phone": phone,
+        "data-token": identity,
         "data-rockerbox": rockerbox,
         "data-rockerbox-domain": rockerbox_domain,
     }

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 from decimal import Decimal
@@ -259,12 +260,16 @@ _PREFLIGHT = {
 }
 
 
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9_.:\[\]-]{1,260}").fullmatch
+
+
 def _granted(request: Request, kit: Kit) -> dict[str, str] | None:
     """Return the CORS headers that this page is owed, none for a page of our own; None when it may not post here."""
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if site == "same-origin" or (site is None and origin is not None and origin in _own_origins(request)):
         return {}
-    if origin is None or origin == "null":
+    # It goes back in a header: what no browser calls an origin, "null" among it, is none.
+    if origin is None or not _ORIGIN(origin):
         return None
     if origin not in kit.origins and (site != "same-site" or kit.rules.cookie_domain is None):
         return None

@@ -134,6 +134,16 @@ async def test_without_a_token_it_is_known_why(exchange: Exchange, verdict: Verd
     assert asked.times == 2
 
 
+async def test_who_waited_for_a_token_is_refused_with_who_asked() -> None:
+    """Four requests need one at once and the vendor asks for time: it is asked once, not four times."""
+    asked, lock, credential = Asked([gives({}, 429)]), asyncio.Lock(), Credential()
+
+    found = await asyncio.gather(*(get(credential, asked, Clock(), lock) for _ in range(4)))
+
+    assert asked.times == 1
+    assert [one.verdict for one in found if isinstance(one, Judgement)] == [Verdict.THROTTLE] * 4
+
+
 class Broken(ClientCredentials):
     """A shop's own authentication, whose reading fails."""
 

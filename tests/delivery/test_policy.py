@@ -10,12 +10,13 @@ import pytest
 
 from kit import ConfigurationError
 from kit.configuration import checked_destinations
-from kit.delivery.batch import Ready, batches, fingerprint, prepared, sending_of
+from kit.delivery.batch import Ready, batches, fingerprint, judged, prepared, sending_of
 from kit.delivery.lease import Lease
 from kit.delivery.pace import Spacing
 from kit.delivery.retry import backoff, settle
 from kit.destinations import Destination
-from kit.destinations.base import Json, Judgement, Sending, Skip
+from kit.destinations.base import Answer, Json, Judgement, Sending, Skip
+from kit.destinations.wire import Exchange
 from kit.model import Consent, Conversion, DeliveryState, Dispatch, Verdict
 from kit.store.attempts import Settlement
 from kit.store.outbox import Claimed
@@ -97,7 +98,7 @@ def test_a_destination_may_need_somebodys_yes(granted: bool | None, signal: str,
 def test_a_request_is_no_larger_than_the_vendor_takes() -> None:
     """Six bodies of 300 bytes in requests of 2,000: three each; one that is too large alone is not held up."""
     ready = [
-        Ready(CLAIMED, sending_of(replace(CLAIMED, delivery_id=number), b"x" * length), LEASED)
+        Ready(CLAIMED, sending_of(replace(CLAIMED, delivery_id=number), b"x" * length), LEASED, limit=10)
         for number, length in enumerate([300] * 6 + [5_000, 10])
     ]
 
@@ -153,6 +154,7 @@ def test_each_destination_has_its_own_patience() -> None:
         (Verdict.TRANSIENT, True, False),
         (Verdict.THROTTLE, True, False),
         (Verdict.NOT_SENT, False, None),
+        (Verdict.SETUP, True, False),
     ],
 )
 def test_an_idempotency_keys_history_is_kept(verdict: Verdict, refused: bool, in_doubt: bool | None) -> None:
@@ -227,3 +229,48 @@ def test_a_conversion_of_a_test_is_not_part_of_this() -> None:
 
     assert isinstance(found, Settlement)
     assert (found.reason, found.payload) == ("policy", None)
+
+
+@pytest.mark.parametrize("raises", ["allows", "wants", "batch_limit", "check", "payload"])
+def test_own_code_that_raises_ends_its_own_delivery_alone(raises: str) -> None:
+    """One order on which a shop's destination fails is dead and says why; the others of its claim go on."""
+
+    class Faulty(Parcel):
+        def _fail(self, *args: Any, **named: Any) -> Any:
+            raise LookupError("jane@example.com")
+
+    setattr(Faulty, raises, Faulty._fail)
+
+    found = looked_at(Faulty())
+
+    assert isinstance(found, Settlement)
+    assert (found.state, found.reason, found.detail) == (DeliveryState.DEAD, "unmappable", "LookupError")
+
+
+@pytest.mark.parametrize("answer", [None, 7, ["ok"], []])
+def test_an_answer_that_own_code_cannot_judge_is_unknown(answer: Any) -> None:
+    """The bytes have left: the attempt ends, and says that nobody can tell."""
+
+    class Faulty(Parcel):
+        def judge(self, *args: Any, **named: Any) -> Any:
+            return answer
+
+    (found,) = judged(Faulty(), [sending_of(CLAIMED, b"{}")], Exchange(sent=True, answer=Answer(status=200)), now=NOON)
+
+    assert (found.verdict, found.detail) == (Verdict.UNKNOWN, "the answer could not be judged")
+
+
+def test_a_key_keeps_its_doubt_while_the_vendor_turns_it_away() -> None:
+    """A 429 or a 401 after a lost answer says nothing of that one: the key stays, and a 409 settles it."""
+    doubtful = replace(CLAIMED, in_doubt=True)
+    for verdict in (Verdict.THROTTLE, Verdict.SETUP):
+        settled = settle(
+            doubtful,
+            Judgement(verdict=verdict),
+            alone=True,
+            smaller=None,
+            repeat_is_safe=True,
+            now=NOON,
+            dice=lambda: 0.5,
+        )
+        assert (settled.refused, settled.in_doubt) == (False, None)

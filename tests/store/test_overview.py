@@ -11,7 +11,8 @@ from kit import Conversion, Kit
 from kit.model import DeliveryState
 from kit.store import overview
 from kit.store.outbox import Claim, claim
-from kit.store.overview import Replay, replay, standings
+from kit.store.overview import Replay, Resolve, replay, resolve, standings, told
+from kit.store.rows import milliseconds
 from kit.store.tables import deliveries
 from tests.support import NOON, FrozenClock, make_kit, rockerbox, rokt
 
@@ -114,3 +115,24 @@ async def test_an_empty_store_has_no_standing(tmp_path: Path) -> None:
 
     kit.store.close()
     assert (found, number) == ([], 0)
+
+
+async def test_what_is_put_back_is_tried_as_if_it_were_new(tmp_path: Path) -> None:
+    """After more than the two weeks of retries: an operator's word begins a series of its own, by either command."""
+    kit, now = make_kit(tmp_path), NOON + timedelta(days=40)
+    await kit.ready()
+    await kit.report(Conversion(order_id="order-1", email="jane@example.com"))
+    await kit.report(Conversion(name="signup_plan", event_id="event-2", value="5", currency="USD"))
+    ended = deliveries.update().values(state="held", reason="outcome_unknown", settled_at=0, created_at=0)
+    await kit.store.write(lambda connection, asked: [connection.execute(ended) and None for _ in asked], None)
+
+    resent = await kit.store.write(resolve, Resolve(order_id="event-2", destination="rokt", delivered=False, now=now))
+    replayed = await asyncio.to_thread(replay, kit.store, Replay(order_id="order-1", state=DeliveryState.HELD, now=now))
+    rows = await kit.store.read(lambda connection: connection.execute(select(deliveries)).all())
+    named = await kit.store.read(lambda connection: told(connection, order_id="event-2"))
+    kit.store.close()
+
+    assert (resent, replayed) == (1, 3)
+    pending = [row for row in rows if row.state == "pending"]
+    assert [row.created_at for row in pending] == [milliseconds(now)] * 4
+    assert {one.event_id for one in named} == {"event-2"}

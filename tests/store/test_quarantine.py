@@ -15,7 +15,7 @@ from kit.intake import Person
 from kit.model import VisitorId
 from kit.store import people, quarantine
 from kit.store.quarantine import ASSERTED, RELEASED, VERIFIED, Undoing, is_over, serving
-from kit.store.tables import identities, links
+from kit.store.tables import identities, links, meta
 from tests.support import FrozenClock
 
 DAY = timedelta(days=1) // timedelta(milliseconds=1)
@@ -152,6 +152,36 @@ async def test_an_identity_of_25_visitors_a_day_is_linked_to_no_further_one(kit:
     assert values == [f"32386753{number:02}" for number in range(25, 30)]
     assert await told(kit, "the-shops") == [("victim@example.com", VERIFIED, "shop", True)]
     assert await told(kit, "a-day-later") == [("victim@example.com", ASSERTED, "page", True)]
+
+
+@both
+async def test_an_identity_that_the_shop_verified_on_many_devices_may_be_asserted(kit: Kit) -> None:
+    """Only what was asserted counts against an address."""
+    for number in range(30):
+        await keep(kit, f"visitor-{number}", level=VERIFIED, source="shop", email="jane@example.com")
+
+    await keep(kit, VISITOR, email="jane@example.com")
+
+    assert await told(kit) == [("jane@example.com", ASSERTED, "page", True)]
+
+
+@both
+async def test_what_is_not_linked_costs_a_write_too(kit: Kit) -> None:
+    """Who asserts somebody erased waits for a commit like everybody: nothing is learnt from the time."""
+    await kit.erase(email="erased@example.com")
+    before = await kit.store.read(_refused_at)
+
+    await keep(kit, VISITOR, level=VERIFIED, source="shop", email="erased@example.com")
+    by_the_shop = await kit.store.read(_refused_at)
+    await keep(kit, VISITOR, email="erased@example.com")
+
+    assert (before, by_the_shop) == (None, None)
+    assert await kit.store.read(_refused_at) is not None
+    assert await told(kit) == []
+
+
+def _refused_at(connection: Connection) -> str | None:
+    return connection.scalar(select(meta.c.value).where(meta.c.key == "refused_at"))
 
 
 @both

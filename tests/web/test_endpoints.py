@@ -357,6 +357,23 @@ async def test_a_further_origin_of_the_shops_own_is_let_in(
         assert each.headers["vary"] == "Origin"
 
 
+@pytest.mark.parametrize(
+    "origin",
+    ["https://a.shop.com\r\nSet-Cookie: a=b", "https://a.shop.com\x00", "https://ä.shop.com", "javascript:x", "x"],
+)
+async def test_what_is_no_origin_is_not_sent_back(make_kit: MakeKit, origin: str) -> None:
+    """Servers refuse such headers themselves; where one does not, nothing of it stands in an answer."""
+    headers = [(b"sec-fetch-site", b"same-site"), (b"origin", origin.encode("latin-1"))]
+
+    async with client_of(make_kit(cookie_domain="shop.com")) as client:
+        answer = await client.post(
+            "/collect", content=b"{}", headers=[*headers, (b"content-type", b"application/json")]
+        )
+
+    assert (answer.status_code, answer.content) == (403, b"")
+    assert "access-control-allow-origin" not in answer.headers
+
+
 async def test_the_preflight_of_a_strange_origin_is_refused(make_kit: MakeKit) -> None:
     """A browser then never sends the post."""
     async with client_of(make_kit()) as client:

@@ -228,7 +228,7 @@ async def test_tracked_events_past_the_limit_are_not_reported(kit: Kit) -> None:
 
 
 def _reported(connection: Connection) -> int:
-    return int(connection.scalar(select(func.count()).select_from(events)))
+    return connection.scalars(select(func.count()).select_from(events)).one()
 
 
 def test_a_request_that_nobody_captured_is_past_no_limit(seconds: Seconds) -> None:

@@ -61,9 +61,9 @@ class RoktDeletion(Destination):
     `longest_wait`  how often Rokt is asked how far it is.
 
     Rokt says: PENDING at first, READY after 12 days, passed on 3 days later, done within 30 days in all; it can be
-    cancelled while PENDING or READY. Repeats are taken to be safe: after an answer that was lost or not readable the
-    request is made again, and a cancel reaches only the one whose id is known. Raises ConfigurationError when a setting
-    is missing or cannot be.
+    cancelled while PENDING or READY. Repeats are taken to be safe: after an answer that was lost the request is made
+    again, and a cancel reaches only the one whose id is known. One that was taken without a readable id is held: ask
+    Rokt. Raises ConfigurationError when a setting is missing or cannot be.
     """
 
     vendor: ClassVar[str] = "rokt"
@@ -73,7 +73,7 @@ class RoktDeletion(Destination):
     horizon: timedelta = timedelta(days=60)
     longest_wait: timedelta = timedelta(hours=6)
     account: str
-    app_id: str = ""
+    app_id: str = field(default="", repr=False)
     app_secret: str = field(default="", repr=False)
     status_path: str | None = STATUS_PATH
     cancel_path: str = CANCEL_PATH
@@ -166,10 +166,12 @@ class RoktDeletion(Destination):
         if meaning.verdict is not Verdict.OK:
             return meaning
         known, status = _said(answer)
-        if known is None:
-            return Judgement(verdict=Verdict.UNKNOWN, detail=f"{meaning.detail}, answer without an id")
         if self.status_path is None:
-            return replace(meaning, detail=masked(f"Rokt says {status}, and is not asked again"))
+            return replace(meaning, detail=masked(f"Rokt says {status or answer.status}, and is not asked again"))
+        if known is None:
+            # Rokt publishes no body: to ask for the same erasure hundreds of times proves no more.
+            said = f"{meaning.detail}: taken, it seems, without an id by which it could be followed"
+            return Judgement(verdict=Verdict.UNKNOWN, detail=said, hold=True)
         return self._asked_again({"follow": known}, f"Rokt says {status}", after=self.longest_wait)
 
     def _followed(self, step: Step, answer: Answer, *, now: datetime) -> Judgement:
@@ -219,9 +221,9 @@ class RoktDeletion(Destination):
 def _is_about_the_path(answer: Answer, meaning: Judgement) -> bool:
     """Return whether Rokt refuses this question alone: a path that was assumed must not pause what it documents.
 
-    Gateways say 403 of a path that they do not know.
+    Gateways say 401 or 403 of a path that they do not know; a token that is wrong shows with the next request.
     """
-    refused = answer.status in {403, 404, 410} or 300 <= answer.status < 400
+    refused = answer.status in {401, 403, 404, 410} or 300 <= answer.status < 400
     return refused or meaning.verdict in {Verdict.INVALID, Verdict.OVERSIZE}
 
 

@@ -108,7 +108,8 @@ class EventsApi(Surface):
         """Return what a 409 means."""
 
     def repeat_is_safe(self, sending: Sending) -> bool:
-        return True
+        """Return whether Rokt tells its repeat, by the order id, or no money is in it."""
+        return sending.order_id is not None or not sending.monetary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +173,8 @@ def _read_success(sendings: Sequence[Sending], answer: Answer) -> Sequence[Judge
 def _refusals(body: Mapping[str, object], sent: set[str]) -> dict[str, Judgement] | None:
     """Return what Rokt refused, by event; None when the answer does not add up (faults.md 2.2)."""
     data = body.get("data", {})
-    if not isinstance(data, dict) or "code" in data:
+    # What is no answer of this API's, as a gateway's words, proves nothing.
+    if not isinstance(data, dict) or "code" in data or body.keys() - {"data"}:
         return None
     records = data.get("unprocessedRecords")
     records = [] if records is None else records
