@@ -22,7 +22,7 @@ from kit.intake import HasScope, Intake, Person
 from kit.model import Clock, Consent, Conversion, Identifiers, Reported, Touchpoint, Visitor, VisitorId, utc_now
 from kit.opening import Opening
 from kit.store import Store, known, people
-from kit.store.events import report
+from kit.store.events import report, report_from_page
 from kit.store.jobs import Cancelled, Job, Jobs, cancel, queue
 from kit.store.limits import Limits
 from kit.store.people import Touch
@@ -139,7 +139,10 @@ class Kit:
             lost=lambda: self.faults.count("touchpoint"),
         )
         self._views = Touches(
-            self.store, report, begin=lambda: self._opening.begin(), lost=lambda: self.faults.count("page_view")
+            self.store,
+            report_from_page,
+            begin=lambda: self._opening.begin(),
+            lost=lambda: self.faults.count("page_view"),
         )
         self._opening = Opening(
             self.store, self.intake, index_key=index_key.encode() if index_key else None, then=self._post_waiting
@@ -203,6 +206,22 @@ class Kit:
             self.store.check_room(report)
             return await write_on(connection, report, entry)
         reported = await self.store.write(report, entry, until=until)
+        self.worker.wake()
+        return reported
+
+    async def report_from_page(self, conversion: Conversion, request: HasScope) -> Reported:
+        """Report what a page said of its visitor. Raises as `report`, and StoreFull well before orders are refused."""
+        until = await self.ready()
+        entry = self.intake.report(
+            conversion,
+            request,
+            visitor=None,
+            customer_id=None,
+            order_id=None,
+            consent=None,
+            store_ahead=self.store.offset,
+        )
+        reported = await self.store.write(report_from_page, entry, until=until)
         self.worker.wake()
         return reported
 

@@ -32,6 +32,9 @@ Clock = Callable[[], datetime]
 #: How long a delivery is tried before it is given up, unless its destination says otherwise (faults.md 2.1).
 HORIZON = timedelta(days=14)
 
+#: The store keeps so many letters of a decision's name.
+LONGEST_SIGNAL = 32
+
 _EVENT_NAMESPACE = uuid.UUID("5e2a4a0e-6a4f-5d0c-9d55-0b1f6f2f1c53")
 
 
@@ -84,6 +87,20 @@ class Consent:
     granted: bool | None
     signal: str
     at: datetime
+
+    def after(self, earlier: "Consent") -> "Consent":
+        """Return this yes of a banner's with the exceptions of an earlier one, whose signal named them.
+
+        A banner's own cookie outlives the consent string: it knows yes and no, and no exceptions. Where its name has no
+        room for them, the yes is none.
+        """
+        exceptions = earlier.signal.partition(" ")[2]
+        if not (self.granted and earlier.granted and exceptions) or self.signal not in {"cookie", "page"}:
+            return self
+        signal = f"{self.signal} {exceptions}"
+        if len(signal) > LONGEST_SIGNAL:
+            return Consent(granted=False, signal=self.signal, at=self.at)
+        return Consent(granted=True, signal=signal, at=self.at)
 
     def covers(self, destination: str) -> bool:
         """Return whether what this says holds for that destination too."""

@@ -20,7 +20,8 @@ from kit.store.writer import Verb
 _Entry = TypeVar("_Entry")
 
 #: How many may wait for the store before further ones are counted and let go; the cookie still has its touchpoint.
-MOST = 10_000
+#: Orders wait behind them in the writer's one queue, so they are no more than it writes in a fraction of a second.
+MOST = 1_000
 #: How often each is tried, and how long the store is left alone in between.
 TRIES = 10
 AGAIN = timedelta(seconds=1)

@@ -291,6 +291,8 @@
 
   const forget = () => {
     events = [];
+    held = null;
+    calls.length = 0;
     drop("sessionStorage", "events");
     drop("sessionStorage", "landing");
   };
@@ -316,7 +318,7 @@
       return heard;
     });
 
-  const reset = () => inTurn(() => !refused() && (forget(), post("reset", {})));
+  const reset = () => inTurn(() => (forget(), !refused() && post("reset", {})));
 
   const kit = { collect, identify, track, order, consent, reset };
   kit.push = (...asked) => asked.forEach((call) => attempt(() => kit[call[0]](...[...call].slice(1))));

@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from kit import Kit
 from kit.store.people import MOST_TOUCHES
-from kit.store.tables import touchpoints
+from kit.store.tables import events, touchpoints
 from tests.support import FPC, Browser
 from tests.test_kit import browser_reports, identifiers, purchase
 
@@ -142,3 +142,16 @@ async def test_a_customer_number_that_a_till_uses_for_all_stays_quick(kit: Kit) 
 
     assert reported.new
     assert (await identifiers(kit, "last")).click_id("adroll") is not None
+
+
+async def test_a_repeat_that_names_somebody_else_fills_no_gap(kit: Kit) -> None:
+    """An order of Jane's, and the same order again with Bob's e-mail and name: no body tells of two people."""
+    await kit.report(purchase(email="jane@example.com"))
+
+    again = await kit.report(purchase(email="bob@example.com", first_name="Bob", phone="3238675309"))
+    (stored,) = await kit.store.read(lambda connection: connection.scalars(select(events.c.conversion)).all())
+
+    assert again.new is False
+    assert "jane@example.com" in stored
+    assert "Bob" not in stored
+    assert "323" not in stored

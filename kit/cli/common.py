@@ -41,6 +41,7 @@ StoreOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 TIMES = 'a time such as 2026-01-31T18:00Z, or "2h" or "3d" for so long ago; without a zone it is UTC'
+_CONTROLS = re.compile("[\x7f-\x9f]")
 _UNITS = {"min": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
@@ -112,7 +113,8 @@ def clock(moment: datetime) -> str:
 
 
 def print_json(value: object) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    # What browsers and vendors wrote may hold what a terminal obeys.
+    print(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 def fail(message: str) -> NoReturn:

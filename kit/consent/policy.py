@@ -11,16 +11,13 @@ from functools import lru_cache
 from kit.consent.answer import NO, NOBODY, YES, Say
 from kit.consent.signals import Asked, ConsentRule, Heard, Scope, Signals, Sum, asked_of, hear, summed
 from kit.errors import ConfigurationError
-from kit.model import Consent
+from kit.model import LONGEST_SIGNAL, Consent
 
 #: Readable by scripts, so that kit.js and a consent banner can set it: `granted` or `denied`.
 COOKIE = b"kit-consent"
 
 #: No honest browser sends more; the rest is not looked at.
 LONGEST_HEADER = 65_536
-
-#: The store keeps so many letters of a decision's name.
-LONGEST_SIGNAL = 32
 
 _ANSWERS = {b"granted": Sum(True, "cookie"), b"denied": Sum(False, "cookie")}
 

@@ -26,7 +26,9 @@ def weigh(known: Iterable[Consent | None], *, said: bool | None, now: datetime) 
         return Consent(granted=False, signal="shop", at=now)
     own = [each for each in decided if each.signal not in {"opt_out", "shop"}]
     if own:
-        return max(own, key=lambda each: (each.at, not each.granted))
+        newest = max(own, key=lambda each: (each.at, not each.granted))
+        excepting = [each for each in own if each.at <= newest.at and " -" in each.signal]
+        return newest.after(max(excepting, key=lambda each: each.at)) if excepting else newest
     if said is True:
         return Consent(granted=True, signal="shop", at=now)
     decided.sort(key=lambda each: each.signal != "shop")

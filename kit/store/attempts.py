@@ -100,8 +100,8 @@ _REWRITE = Statement("UPDATE deliveries SET payload = ? WHERE id = ?")
 def open_attempts(connection: Connection, asked: Sequence[Opening]) -> Sequence[int | None]:
     """Commit an open attempt for each request before its bytes leave.
 
-    None when a lease was lost meanwhile, or when an event has learnt more since its body was built, or when the attempt
-    before it is still open.
+    None when a lease was lost meanwhile, or when an event has learnt or forgotten something since it was claimed, or
+    when the attempt before it is still open.
     """
     until = gates_until(connection, {one.destination for one in asked})
     ids = [each.delivery_id for one in asked for each in one.deliveries]
@@ -129,7 +129,8 @@ def _is_held(one: Opening, held: dict[int, Any]) -> bool:
         row = held.get(each.delivery_id)
         if row is None or row.lease_token != each.token or row.lease_until <= now:
             return False
-        if row.attempt is None and row.revision != each.revision:
+        # Its event may have been erased or refused meanwhile: what is in hand is looked at again.
+        if row.revision != each.revision:
             return False
     return True
 

@@ -1,6 +1,6 @@
 """Events: a report becomes one event and a delivery for each destination, once, with every identifier known."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from kit import identity
 from kit.consent import told_of, weigh
 from kit.model import Consent, Conversion, DeliveryState, Identifiers, Reported
 from kit.store.impersonal import PERSONAL, erase_events, keep_conflict
@@ -91,13 +92,25 @@ def report(connection: Connection, reports: Sequence[Report]) -> Sequence[Report
     for places in _rounds(reports):
         gathered = _gather(connection, [reports[place] for place in places])
         inserted = _insert(connection, gathered)
-        # In one order for all: two processes that repeat the same orders lock their events.
-        for place, one in sorted(zip(places, gathered, strict=True), key=lambda pair: pair[1].report.event_id):
+        _lock(connection, [one.report.event_id for one in gathered if one.report.event_id not in inserted])
+        for place, one in zip(places, gathered, strict=True):
             if one.report.event_id in inserted:
                 answers[place] = Reported(event_id=one.report.event_id, new=True)
             else:
                 answers[place] = _repeat(connection, one.report)
     return [answers[place] for place in range(len(reports))]
+
+
+def _lock(connection: Connection, repeated: Collection[str]) -> None:
+    """Lock the events of repeats by their ids, as everybody does: two that lock the same cannot deadlock."""
+    if repeated and connection.dialect.name != "sqlite":
+        ids = select(events.c.id).where(events.c.event_id.in_(repeated)).order_by(events.c.id)
+        connection.execute(ids.with_for_update()).all()
+
+
+def report_from_page(connection: Connection, reports: Sequence[Report]) -> Sequence[Reported]:
+    """Do as `report`, for what anybody can make a page say: a store that fills up refuses it before any order."""
+    return report(connection, reports)
 
 
 def _rounds(reports: Sequence[Report]) -> Iterator[list[int]]:
@@ -328,7 +341,7 @@ def _repeat(connection: Connection, one: Report) -> Reported:
     )
     if differing:
         _keep_conflict(connection, row.id, differing, gathered)
-    elif gathered.allowed:
+    elif gathered.allowed and not _is_anothers(stored, one.conversion):
         _enrich(connection, row, stored, gathered)
         _keep_people(connection, [gathered])
     if gathered.erased:
@@ -351,6 +364,13 @@ def _forgotten(connection: Connection, event: int, stored: Conversion) -> dict[s
         "identifiers": identifiers_text(Identifiers()),
         "visitor": None,
     }
+
+
+def _is_anothers(stored: Conversion, said: Conversion) -> bool:
+    """Return whether the repeat names another person: one body must not tell of two."""
+    emails = stored.email and said.email and identity.email(stored.email) != identity.email(said.email)
+    customers = stored.customer_id and said.customer_id and stored.customer_id != said.customer_id
+    return bool(emails or customers)
 
 
 def _differ(stored: Conversion, said: Conversion, name: str) -> bool:

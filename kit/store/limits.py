@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from kit.errors import ConfigurationError, StoreFull
 from kit.store.attempts import open_attempts
-from kit.store.events import report
+from kit.store.events import report, report_from_page
 from kit.store.outbox import claim
 from kit.store.people import keep_links, keep_orders, keep_touches
 from kit.store.tables import deliveries, metadata
@@ -31,7 +31,9 @@ AGAIN_BELOW = 0.95
 _NOTHING = 64 * 1024
 
 #: What adds to the store and can be told again: refused past any limit.
-_REPORTS = frozenset({report})
+_REPORTS = frozenset({report, report_from_page})
+#: From this share of a limit on, what anybody can make a page say is refused: there is room left for orders.
+CROWDED = 0.8
 #: Without ballast also what is kept as best it can be, and what would begin a request: what is left is for settlements.
 _PUT_OFF = _REPORTS | {keep_touches, keep_links, keep_orders, claim, open_attempts}
 
@@ -46,6 +48,8 @@ _REASONS = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How much the store may hold. Past a limit `report` raises StoreFull, until 95 % of it is reached again.
+
+    From 80 % on page views and what pages `track` are refused, so that nobody can fill it before an order.
 
     `waiting`          deliveries that wait to be sent; 5,000,000.
     `store_bytes`      bytes that the store's tables and indexes take; 2 GiB.
@@ -82,6 +86,7 @@ class Room:
         self._file = file
         self._ballast = file.with_name(f"{file.name}-ballast") if file is not None and limits.ballast_bytes else None
         self._past: dict[str, int] = {}
+        self._crowded: dict[str, int] = {}
         self._looked = self._count_again = float("-inf")
         self._counted, self._newest = 0, 0
 
@@ -92,9 +97,10 @@ class Room:
 
     def refusal(self, verb: object) -> StoreFull | None:
         """Return why this verb is not run now, or None."""
-        if not self._past or verb not in (_PUT_OFF if "disk" in self._past else _REPORTS):
+        past = self._past or (self._crowded if verb is report_from_page else {})
+        if not past or verb not in (_PUT_OFF if "disk" in past else _REPORTS):
             return None
-        name, amount = next(iter(self._past.items()))
+        name, amount = next(iter(past.items()))
         shown = amount // _MIB if name.endswith("bytes") else amount
         return StoreFull(name, _REASONS[name].format(f"{shown:,}"))
 
@@ -109,6 +115,7 @@ class Room:
                 self._look_at_disk(self._file)
         if self._limits.store_bytes:
             size = _bytes_of(connection)
+            self._crowd("store_bytes", size, self._limits.store_bytes)
             self._judge("store_bytes", size, past=size > self._eased("store_bytes", self._limits.store_bytes))
         if self._limits.waiting:
             self._look_at_waiting(connection, self._limits.waiting)
@@ -176,10 +183,12 @@ class Room:
         if not self._newest:
             self._newest = (connection.scalar(select(func.min(deliveries.c.id))) or 1) - 1
         bound = self._counted + max(newest - self._newest, 0)
+        self._crowd("waiting", bound, limit)
         if bound <= self._eased("waiting", limit):
             self._judge("waiting", bound, past=False)
         elif time.monotonic() >= self._count_again and (counted := self._count(connection, limit)) is not None:
             self._counted, self._newest = counted, newest
+            self._crowd("waiting", counted, limit)
             self._judge("waiting", counted, past=counted > self._eased("waiting", limit))
 
     def _count(self, connection: Connection, limit: int) -> int | None:
@@ -198,6 +207,12 @@ class Room:
 
     def _eased(self, name: str, limit: int) -> float:
         return limit * AGAIN_BELOW if name in self._past else limit
+
+    def _crowd(self, name: str, amount: int, limit: int) -> None:
+        if amount > limit * CROWDED:
+            self._crowded[name] = amount
+        else:
+            self._crowded.pop(name, None)
 
     def _judge(self, name: str, amount: int, *, past: bool) -> None:
         if past:

@@ -209,6 +209,7 @@ def keep_consents(connection: Connection, decisions: Sequence[tuple[VisitorId, C
         # The shop's word is for one order, and what the rule gives by itself is no change of mind.
         if consent.signal == "shop" or (consent.signal == "opt_out" and known is not None):
             continue
+        consent = consent.after(known) if known is not None else consent
         if known is not None and (known.granted, known.signal) == (consent.granted, consent.signal):
             continue
         newest[visitor] = consent

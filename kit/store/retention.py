@@ -137,7 +137,11 @@ def _remove_ended(connection: Connection, asked: Pruning) -> bool:
     ).all()
     _remove_deliveries(connection, [row.id for row in rows], {row.attempt for row in rows if row.attempt is not None})
     left = set(connection.scalars(select(deliveries.c.event).where(deliveries.c.event.in_(event_ids))))
-    _forget_buyers(connection, [event for event in event_ids if event not in left])
+    over = [event for event in event_ids if event not in left]
+    # Of a page that somebody opened nothing is worth keeping once it was told.
+    views = events.c.id.in_(over) & events.c.name.in_(("page_view", "home_view")) & events.c.order_id.is_(None)
+    connection.execute(delete(events).where(views))
+    _forget_buyers(connection, over)
     return True
 
 

@@ -52,7 +52,7 @@ class Track:
             kit.faults.count("track.input")
             return ()
         try:
-            await kit.report(conversion, request)
+            await kit.report_from_page(conversion, request)
         except UNANSWERED as error:
             kit.faults.count("track", error)
         return ()

@@ -204,3 +204,16 @@ async def test_a_shops_own_rockerbox_tag_is_left_alone(shop: OpenShop) -> None:
 
     assert calls == [["identify", {"external_id": "42"}]]
     assert window.elsewhere == []
+
+
+async def test_who_was_held_back_is_forgotten_with_a_reset(shop: OpenShop) -> None:
+    """Ann signs in and out before anybody was asked; the next one at this device allows it, and is not Ann."""
+    async with shop(consent="opt_in") as opened, opened.window() as window:
+        await window.open("/opt-in")
+        await window.page.evaluate("kit.identify({email: 'ann@example.com'})")
+        await window.page.evaluate("kit.reset()")
+        await window.page.evaluate("kit.consent(true)")
+        await window.page.evaluate("kit.identify({email: 'bob@example.com'})")
+        told = [post["email"] for post in window.posted("identify")]
+
+    assert told == ["bob@example.com"]

@@ -1,14 +1,14 @@
 """What counts before what: GPC, the function, a no, a yes, what is implied, the rule."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.consent import ConsentPolicy, ConsentRule, Cookiebot, Didomi, Gpp, OneTrust, Signals, Tcf, UsPrivacy
+from kit.consent import ConsentPolicy, ConsentRule, Cookiebot, Didomi, Gpp, OneTrust, Signals, Tcf, UsPrivacy, weigh
 from kit.consent.answer import LONGEST_VALUE
 from kit.consent.signals import Sum, asked_of, hear, summed
 from kit.errors import ConfigurationError
@@ -314,3 +314,35 @@ def test_a_cookie_without_end_is_not_looked_into(name: str) -> None:
     header = f"{name}={start}{'A' * LONGEST_VALUE * 4}"
 
     assert decided(Signals(rule="opt_in", read=READ), cookie(header)).granted is None
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "counts"),
+    [
+        (("tcf -adroll", True, 0), ("cookie", True, 8), "cookie -adroll"),
+        (("tcf -adroll", True, 0), ("page", True, 8), "page -adroll"),
+        (("tcf -adroll", True, 0), ("tcf", True, 8), "tcf"),
+        (("tcf -adroll", True, 8), ("cookie", True, 0), "tcf -adroll"),
+        (("tcf -adroll", True, 0), ("cookie", False, 8), "cookie"),
+        (("tcf -adroll", True, 0), ("function", True, 8), "function"),
+    ],
+)
+def test_a_banners_cookie_outlives_the_string_and_keeps_its_exceptions(
+    earlier: tuple[str, bool, int], later: tuple[str, bool, int], counts: str
+) -> None:
+    """A browser lets go of a script's cookie after a week: the server's own one says yes, and to whom not."""
+    decisions = [
+        Consent(granted=granted, signal=signal, at=NOON + timedelta(days=days))
+        for signal, granted, days in (earlier, later)
+    ]
+
+    assert weigh(decisions, said=None, now=NOON + timedelta(days=9)).signal == counts
+
+
+def test_exceptions_without_room_are_a_no() -> None:
+    """Nobody who was left out is told because a name was too long."""
+    earlier = Consent(granted=True, signal="tcf -a-destination-of-great-length", at=NOON)
+
+    found = Consent(granted=True, signal="cookie", at=NOON + timedelta(days=1)).after(earlier)
+
+    assert (found.granted, found.signal) == (False, "cookie")

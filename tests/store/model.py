@@ -169,7 +169,7 @@ class Model:
         one = self.deliveries.get(each.delivery_id)
         if one is None or one.lease_token != each.token or (one.lease_until or 0) <= now:
             return False
-        return one.attempt is not None or self.events[one.event].revision == each.revision
+        return self.events[one.event].revision == each.revision
 
     def opened(self, attempt: int, asked: Opening) -> None:
         self.attempts[attempt] = "open"

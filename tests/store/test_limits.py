@@ -15,6 +15,7 @@ from kit.destinations import Rokt
 from kit.model import Consent, Identifiers, VisitorId
 from kit.sandbox import Sandbox
 from kit.store import people
+from kit.store.events import report, report_from_page
 from kit.store.outbox import Claim, claim
 from kit.store.overview import told
 from tests.support import NOON, FrozenClock, eventually, make_kit, rokt
@@ -320,3 +321,18 @@ async def test_a_disk_that_cannot_set_bytes_aside_is_no_reason_to_refuse(
     kit.store.close()
     assert answer.new
     assert not (tmp_path / "kit.db-ballast").exists()
+
+
+async def test_pages_are_refused_before_orders(tmp_path: Path) -> None:
+    """What anybody can make a page say may fill four fifths of the store; the rest is for orders."""
+    kit = make_kit(tmp_path, limits=Limits(waiting=50, ballast_bytes=None, store_bytes=None, free_disk_bytes=None))
+    for number in range(14):
+        await kit.report(Conversion(order_id=f"order-{number}", email="jane@example.com"))
+    kit.store._room._looked = float("-inf")
+    await kit.report(Conversion(order_id="one-more", email="jane@example.com"))
+    room = kit.store._room
+
+    assert isinstance(room.refusal(report_from_page), StoreFull)
+    assert room.refusal(report) is None
+    assert (await kit.report(Conversion(order_id="another", email="jane@example.com"))).new
+    kit.store.close()

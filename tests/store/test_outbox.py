@@ -186,3 +186,21 @@ async def test_an_attempt_in_the_place_of_another_waits_for_its_end(tmp_path: Pa
     kit.store.close()
     assert early is None
     assert in_time is not None
+
+
+async def test_a_retry_in_hand_is_looked_at_again_when_its_event_changed(tmp_path: Path) -> None:
+    """Its body is frozen, but its person may have been erased since it was claimed: nothing is sent of it."""
+    kit = await shop(tmp_path, orders=1)
+    (first,) = await claimed_by(kit, "first")
+    attempt = await opened(kit, [first])
+    await kit.store.write(close, closing(attempt, [first], "transient", DeliveryState.PENDING))
+    (again,) = await claimed_by(kit, "first")
+    bump = events.update().values(revision=events.c.revision + 1)
+    await kit.store.write(lambda connection, asked: [connection.execute(bump) and None for _ in asked], None)
+
+    bodies = {again.delivery_id: b"{}"}
+    stale = Opening(destination="rokt", deliveries=(again,), payloads=bodies, now=NOON)
+    attempt_of_it = await kit.store.write(open_attempts, stale)
+    kit.store.close()
+
+    assert attempt_of_it is None
