@@ -1,8 +1,9 @@
 """Audiences and deletions: what a shop asks for beside its conversions, made into jobs for the store."""
 
+import json
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -77,6 +78,24 @@ def _job_of(destination: RoktAudience, part: Part) -> Job:
     order = f"audience:{part.name or DEFAULT_LIST}"
     told = Conversion(name=f"audience_{part.action}", order_id=order, event_id=str(uuid.uuid4()))
     return Job(destination=destination.name, conversion=told, payload=part.body)
+
+
+def without(body: bytes, members: Collection[str]) -> bytes | None:
+    """Return the body of a change so that it adds none of these members; None where it would add nobody.
+
+    `members` are normalised addresses and digests. Who is removed from a list is removed all the same.
+    """
+    said = json.loads(body)
+    if said.get("action") != "include":
+        return body
+    left = {key: [each for each in said[key] if each not in members] for key in _MEMBERS if key in said}
+    if not any(left.values()):
+        return None
+    return json.dumps({**said, **left}, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+#: The fields of a body that hold people.
+_MEMBERS = ("emails", "sha256s")
 
 
 def deletions(destination: RoktDeletion, emails: Iterable[str]) -> tuple[Job, ...]:

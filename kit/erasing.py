@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from kit.audiences import deletions
+from kit.audiences import deletions, without
 from kit.destinations import Destination, Rokt, RoktAudience, RoktDeletion
 from kit.errors import InvalidInput
 from kit.intake import Intake, Person
@@ -101,6 +101,7 @@ class Erasing:
             now=self._clock(),
             store_ahead=self._store.offset,
             deletion=_deletion_of(self._destinations),
+            joining={each.name: without for each in self._destinations if isinstance(each, RoktAudience)},
             rewrites=rewrites,
         )
         found = erasure.erase(self._store, asked)

@@ -2,18 +2,24 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from kit import Conversion, InvalidInput, Kit
+from kit.audiences import deletions
 from kit.destinations import Destination, RoktAudience, RoktDeletion
 from kit.identity import email_sha256
 from kit.model import VisitorId
+from kit.store import erasure
 from kit.store.overview import told
-from kit.store.tables import deliveries, metadata
+from kit.store.tables import deliveries, events, metadata
 from tests.support import Browser, adroll, make_kit, rockerbox, rokt
 
 pytestmark = pytest.mark.usefixtures("both_engines")
@@ -69,6 +75,97 @@ async def test_a_customer_number_asks_rokt_for_its_addresses(tmp_path: Path) -> 
     kit.store.close()
 
     assert asked == [{"hashedEmails": [email_sha256(JANE)]}]
+
+
+async def test_two_erasures_at_once_ask_rokt_once(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Neither sees a tombstone when it begins: the one that writes it asks, and the other waits for its end."""
+    if "sqlite" in request.node.name:
+        pytest.skip("it has one transaction at a time")
+    kit = shop(tmp_path)
+    kit.open()
+    engine = create_async_engine(kit.store.url)
+    async with engine.connect() as first:
+        asked = await first.run_sync(erasure._write_tombstones, [_burial(kit)])
+        burying = asyncio.create_task(kit.store.write(erasure._write_tombstones, _burial(kit)))
+        done, _ = await asyncio.wait({burying}, timeout=0.5)
+        await first.commit()
+    again = await burying
+    sent = await bodies(kit)
+    await engine.dispose()
+    kit.store.close()
+
+    assert not done
+    assert ([len(one) for one in asked], again) == ([1], ())
+    assert len(sent) == 1
+
+
+def _burial(kit: Kit) -> erasure._Burial:
+    subject = kit.erasing.subject(email=JANE)
+    (key,) = (one.lookup for one in subject.identities)
+    asked = erasure.Erasure(
+        subject=subject, now=kit.clock(), store_ahead=timedelta(0), deletion=partial(deletions, deletion())
+    )
+    return erasure._Burial(kinds={key: "email"}, emails={key: JANE}, asked=asked)
+
+
+async def test_no_address_is_shown_by_what_waits_to_be_written(tmp_path: Path) -> None:
+    """A tombstone that is on its way to the store names nobody where it is printed."""
+    kit = shop(tmp_path)
+
+    assert JANE not in repr(_burial(kit))
+
+
+async def _lists(kit: Kit, name: str) -> list[tuple[str, str | None, Any]]:
+    """Return where the changes of a list stand, and their bodies."""
+    rows = await kit.store.read(lambda connection: told(connection, order_id=f"audience:{name}"))
+    return [(row.state, row.reason, row.payload and json.loads(row.payload)) for row in reversed(rows)]
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+async def test_who_is_erased_is_put_on_no_list_any_more(tmp_path: Path, hashed: bool) -> None:
+    """Queued before: she is taken out, a change for her alone is not sent, and her removal is; others stay."""
+    lists = RoktAudience(account="b", public_key="rpub-1", secret_key="rsec-1", hash=hashed)
+    kit = shop(tmp_path, rokt(), lists)
+    bob = "bob@example.com"
+    hers, his = (email_sha256(JANE), email_sha256(bob)) if hashed else (JANE, bob)
+    await kit.audience("L", add=[JANE])
+    await kit.audience("L", add=["JANE@example.com", bob])
+    await kit.audience("L", add=[bob])
+    await kit.audience("L", remove=[JANE])
+
+    await kit.erase(email=JANE)
+    left = await _lists(kit, "L")
+    kit.store.close()
+
+    key = "sha256s" if hashed else "emails"
+    assert left == [
+        ("skipped", "erased", None),
+        ("pending", None, {"action": "include", "list": "L", key: [his]}),
+        ("pending", None, {"action": "include", "list": "L", key: [his]}),
+        ("pending", None, {"action": "exclude", "list": "L", key: [hers]}),
+    ]
+
+
+@pytest.mark.parametrize("state", ["pending", "held", "dead", "claimed"])
+async def test_wherever_a_change_of_a_list_stands_she_is_taken_out(tmp_path: Path, state: str) -> None:
+    """Held, dead, or in a worker's hand: what goes out later is without her, and the worker looks again."""
+    kit = shop(tmp_path, rokt(), RoktAudience(account="b", public_key="rpub-1", secret_key="rsec-1"))
+    await kit.audience("L", add=[JANE, "bob@example.com"])
+    await kit.store.write(_put, state)
+
+    await kit.erase(email=JANE)
+    ((stands, _, body),) = await _lists(kit, "L")
+    revisions = await kit.store.read(lambda connection: connection.scalars(select(events.c.revision)).all())
+    kit.store.close()
+
+    assert (stands, body["sha256s"]) == (state, [email_sha256("bob@example.com")])
+    assert revisions == [1]
+
+
+def _put(connection: Connection, states: Sequence[str]) -> Sequence[None]:
+    for state in states:
+        connection.execute(deliveries.update().values(state=state))
+    return [None] * len(states)
 
 
 async def test_a_visitor_is_no_address_to_ask_rokt_about(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, select, union_all
 
-from kit.store.persons import VISITORS, Finder, Person, Subject, chunks, person_of, ranges
+from kit.store.impersonal import impersonal
+from kit.store.persons import VISITORS, Finder, Person, Subject, chunks, person_of, ranges, spoken
 from kit.store.rows import grouped, milliseconds, moment
 from kit.store.store import Store
 from kit.store.tables import (
@@ -89,12 +90,13 @@ def _orders(store: Store, person: Person, order_ids: Sequence[str]) -> Iterator[
 
 
 def _events(store: Store, person: Person) -> Iterator[Json]:
-    for found in Finder(person).events(store):
+    finder = Finder(person)
+    for found in finder.events(store):
         for some in chunks([one.id for one in found if not one.borrowed], EVENTS):
-            yield from store.read_sync(partial(_told, ids=some))
+            yield from store.read_sync(partial(_told, ids=some, finder=finder))
 
 
-def _told(connection: Connection, *, ids: Sequence[int]) -> list[Json]:
+def _told(connection: Connection, *, ids: Sequence[int], finder: Finder) -> list[Json]:
     """Return these events, what repeats said differently, and each delivery with all its attempts."""
     rows = connection.execute(select(events).where(events.c.id.in_(ids)).order_by(events.c.id)).all()
     differing = grouped(connection.execute(select(conflicts).where(conflicts.c.event.in_(ids))), "event")
@@ -103,11 +105,25 @@ def _told(connection: Connection, *, ids: Sequence[int]) -> list[Json]:
     return [
         {
             **_plain(row, but={"id", "revision"}),
-            "said_differently": [_plain(one, but={"id", "event", "digest"}) for one in differing.get(row.id, ())],
+            "said_differently": [_differing(one, row, finder) for one in differing.get(row.id, ())],
             "deliveries": [_delivery(one, tried.get(one.id, ())) for one in sent.get(row.id, ())],
         }
         for row in rows
     ]
+
+
+def _differing(conflict: Any, event: Any, finder: Finder) -> Json:
+    """Return what a repeat said differently; where it names somebody else, the order and its money."""
+    found = _plain(conflict, but={"id", "event", "digest"})
+    said = _spoken(conflict)
+    if said.isdisjoint(_spoken(event)) and finder.is_anothers(said, visitor=event.visitor):
+        found["conversion"] = json.loads(impersonal(conflict.conversion))
+    return found
+
+
+def _spoken(row: Any) -> set[tuple[str, str]]:
+    said = json.loads(row.conversion)
+    return spoken(said.get("email"), said.get("customer_id"))
 
 
 def _delivery(row: Any, tried: Sequence[Any]) -> Json:

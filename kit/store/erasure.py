@@ -21,9 +21,10 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,16 @@ from sqlalchemy import Connection, Table, and_, bindparam, delete, exists, func,
 
 from kit.errors import StoreUnavailable
 from kit.identity import email_sha256
+from kit.model import DeliveryState
 from kit.store.engine import connect
 from kit.store.impersonal import erase_events, forget_conflict
 from kit.store.jobs import Job, Jobs, queue
 from kit.store.people import NOBODY
-from kit.store.persons import Finder, Key, Person, Subject, chunks, person_of
-from kit.store.rows import identifiers_of, identifiers_text, milliseconds, upsert
+from kit.store.persons import Finder, Key, Person, Subject, chunks, person_of, ranges
+from kit.store.rows import identifiers_of, identifiers_text, in_order, insert, milliseconds, upsert
 from kit.store.store import Store
 from kit.store.tables import conflicts, consents, deliveries, events, identities, links, orders, tombstones, touchpoints
-from kit.store.tombstones import ERASED, erased_among, visitor_key
+from kit.store.tombstones import ERASED, visitor_key
 
 #: Events, and rows of other kinds, that one transaction erases: a few milliseconds.
 EVENTS, ROWS = 100, 500
@@ -51,12 +53,15 @@ REWRITES = 32 * 1024 * 1024
 
 #: Makes of e-mail digests what asks a vendor to erase these people.
 Deletion = Callable[[Sequence[str]], tuple[Job, ...]]
+#: Makes of a job's body one that adds none of these members; None where it would add nobody.
+Without = Callable[[bytes, Collection[str]], bytes | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
     """Somebody is to be erased. `deletion` is what is queued with the tombstones of e-mails that have none yet.
 
+    `joining` names the destinations that put people on lists, and how somebody is taken out of a body of theirs.
     `store_ahead` as in `events.Report`. SQLite's file is written anew at the end where it has at most `rewrites` bytes:
     for that time, about a second for each 100 MiB, nothing else can be written.
     """
@@ -65,6 +70,7 @@ class Erasure:
     now: datetime
     store_ahead: timedelta
     deletion: Deletion | None = None
+    joining: Mapping[str, Without] = field(default_factory=dict)
     rewrites: int = REWRITES
 
 
@@ -112,6 +118,7 @@ def erase(store: Store, asked: Erasure) -> Erased:
     for ids in finder.conflicts(store):
         for part in chunks(ids, EVENTS):
             store.write_sync(_forget_conflicts, part)
+    _take_off_lists(store, asked, person.emails)
     for visitors in chunks(sorted(person.own), ROWS):
         for kind, verb in (("orders", _empty_orders), ("touchpoints", _remove_touches), ("consents", _remove_consents)):
             while number := store.write_sync(verb, visitors):
@@ -172,7 +179,7 @@ class _Burial:
     """Tombstones to write, kinds by their keys, and the e-mails behind them."""
 
     kinds: dict[str, str]
-    emails: dict[str, str]
+    emails: dict[str, str] = field(repr=False)
     asked: Erasure
 
 
@@ -205,10 +212,13 @@ def _write_tombstones(connection: Connection, asked: Sequence[_Burial]) -> Seque
 
 
 def _write_some(connection: Connection, one: _Burial) -> tuple[str, ...]:
-    before = erased_among(connection, one.kinds)
     at = milliseconds(one.asked.now)
-    upsert(connection, tombstones, [{"key": key, "kind": kind, "at": at} for key, kind in one.kinds.items()], key="key")
-    fresh = [digest for key, value in one.emails.items() if key not in before and (digest := email_sha256(value))]
+    rows = in_order([{"key": key, "kind": kind, "at": at} for key, kind in one.kinds.items()], "key")
+    # Of two erasures at once one inserts it: that one asks the vendor.
+    inserting = insert(connection, tombstones).on_conflict_do_nothing().returning(tombstones.c.key)
+    inserted = set(connection.scalars(inserting, rows)) if rows else set()
+    upsert(connection, tombstones, rows, key="key")
+    fresh = [digest for key, value in one.emails.items() if key in inserted and (digest := email_sha256(value))]
     if not fresh or one.asked.deletion is None:
         return ()
     jobs = one.asked.deletion(fresh)
@@ -216,10 +226,11 @@ def _write_some(connection: Connection, one: _Burial) -> tuple[str, ...]:
     return tuple(job.conversion.event_id for job in jobs)
 
 
-#: The transactions that have looked at the tombstones and go on. Each that could keep something looks at them first.
+#: The transactions that have looked at the tombstones and go on. Each that could keep something looks at them first, by
+#: `erased_among`; a backup has another lock.
 _LOOKING = text(
     "SELECT DISTINCT virtualtransaction FROM pg_locks"
-    " WHERE relation = 'tombstones'::regclass AND granted AND pid <> pg_backend_pid()"
+    " WHERE relation = 'tombstones'::regclass AND mode = 'RowShareLock' AND granted AND pid <> pg_backend_pid()"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
 
@@ -304,16 +315,72 @@ class _Borrowed:
 def _take_out(connection: Connection, asked: Sequence[_Borrowed]) -> Sequence[None]:
     """Take what was gathered of the person out of other people's events, and the bodies that may hold it."""
     for one in asked:
-        query = select(events.c.id, events.c.conversion, events.c.identifiers).where(events.c.id.in_(one.ids))
+        columns = (events.c.id, events.c.visitor, events.c.conversion, events.c.identifiers)
+        query = select(*columns).where(events.c.id.in_(one.ids))
         for row in connection.execute(query.order_by(events.c.id).with_for_update()).all():
             said, gathered = json.loads(row.conversion), identifiers_of(row.identifiers)
             fields = {"email": "email", "phone": "phone", "customer": "customer_id"}
-            theirs = [name for kind, name in fields.items() if one.finder.borrowed(kind, getattr(gathered, name))]
+            theirs = [
+                name
+                for kind, name in fields.items()
+                if one.finder.borrowed(kind, getattr(gathered, name), visitor=row.visitor)
+            ]
             gone: dict[str, Any] = {name: None for name in theirs if said.get(name) is None}
             if gone:
                 left = {"identifiers": identifiers_text(replace(gathered, **gone)), "revision": events.c.revision + 1}
                 connection.execute(events.update().where(events.c.id == row.id).values(**left))
                 connection.execute(deliveries.update().where(deliveries.c.event == row.id).values(payload=None))
+    return [None] * len(asked)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Joining:
+    """A job, by its delivery, that puts these members on a list."""
+
+    delivery: int
+    members: frozenset[str] = field(repr=False)
+    without: Without
+    now: datetime
+
+
+def _take_off_lists(store: Store, asked: Erasure, emails: Sequence[str]) -> None:
+    """Take these people out of the jobs that would put them on a list: a body at a time, it may hold a million."""
+    members = frozenset([*emails, *filter(None, map(email_sha256, emails))])
+    if not members or not asked.joining:
+        return
+    for ids in ranges(store, deliveries.c.id):
+        for delivery, taker in store.read_sync(partial(_joining, ids=ids, takers=list(asked.joining))):
+            payload = select(deliveries.c.payload).where(deliveries.c.id == delivery)
+            body = store.read_sync(partial(Connection.scalar, statement=payload)) or b""
+            if any(json.dumps(member, ensure_ascii=False).encode() in body for member in members):
+                now, without = asked.now + asked.store_ahead, asked.joining[taker]
+                one = _Joining(delivery=delivery, members=members, without=without, now=now)
+                store.write_sync(_take_off_list, one)
+
+
+def _joining(connection: Connection, *, ids: range, takers: Sequence[str]) -> Sequence[Any]:
+    """Return what these destinations have not got yet."""
+    within = (deliveries.c.id.between(ids.start, ids.stop - 1), deliveries.c.destination.in_(takers))
+    waiting = (deliveries.c.state != DeliveryState.DELIVERED, deliveries.c.payload.is_not(None))
+    return connection.execute(select(deliveries.c.id, deliveries.c.destination).where(*within, *waiting)).all()
+
+
+def _take_off_list(connection: Connection, asked: Sequence[_Joining]) -> Sequence[None]:
+    """Write each body without these members; a worker that has it in hand looks again. A job for nobody is erased."""
+    query = select(deliveries.c.event, deliveries.c.state, deliveries.c.payload)
+    for one in asked:
+        event = select(deliveries.c.event).where(deliveries.c.id == one.delivery).scalar_subquery()
+        connection.execute(select(events.c.id).where(events.c.id == event).with_for_update())
+        row = connection.execute(query.where(deliveries.c.id == one.delivery).with_for_update()).one_or_none()
+        if row is None or row.payload is None or row.state == DeliveryState.DELIVERED:
+            continue
+        body = one.without(row.payload, one.members)
+        if body is None:
+            erase_events(connection, [row.event], now=one.now)
+        elif body != row.payload:
+            again = events.update().where(events.c.id == row.event)
+            connection.execute(again.values(revision=events.c.revision + 1))
+            connection.execute(deliveries.update().where(deliveries.c.id == one.delivery).values(payload=body))
     return [None] * len(asked)
 
 

@@ -7,8 +7,10 @@ A person is *named* by e-mail addresses, customer numbers and visitors. From the
    order's. Where there is none, a visitor is own when a page named the person, and nobody else. A visitor that is named
    is own, whoever else is linked to it.
 2. What the shop said of own visitors beside a name, a customer number beside an e-mail or an e-mail beside a customer
-   number, is *followed*: it counts as named. Not where it was said beside another e-mail or customer number too: a
-   till's number for everybody would lead to everybody. `Person.not_followed` counts those.
+   number, is *followed*: it counts as named. Not an address that was only typed at a checkout: it may be anybody's. Not
+   what a link or an event has beside another e-mail or customer number: a till's number for everybody would lead to
+   everybody. And what was not said of an account, at a sign-in with both, only where each link and event that has it
+   has a name of the person too. `Person.not_followed` counts what is left alone.
 3. Another visitor that is linked to the person is *shared*. Of its links are theirs those to the person, and what was
    told in the same breath, and phones of which nobody can tell whose they are; its clicks, its decisions and other
    people's links are not.
@@ -21,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, ColumnElement, Connection, Select, cast, func, or_, select, tuple_
+from sqlalchemy import JSON, ColumnElement, Connection, Select, cast, exists, func, or_, select, tuple_
 
 from kit import identity
 from kit.store.people import VERIFIED, Identity
@@ -62,9 +64,9 @@ class Person:
         return sorted(value for (kind, _), value in self.names.items() if kind == "email")
 
     def values(self) -> frozenset[tuple[str, str]]:
-        """Return everything that tells of them, as (kind, normal form)."""
-        found = [self.names, *self.told.values()]
-        return frozenset((kind, value) for some in found for (kind, _), value in some.items())
+        """Return what tells of them wherever it stands, names and phones, as (kind, normal form)."""
+        told = [(kind, value) for its in self.told.values() for (kind, _), value in its.items() if kind == "phone"]
+        return frozenset([*told, *((kind, value) for (kind, _), value in self.names.items())])
 
 
 def normal(kind: str, value: str) -> str:
@@ -86,8 +88,7 @@ def person_of(store: Store, subject: Subject) -> Person:
         for key, value in _said(its).items()
         if key not in named
     }
-    refused = {key for key in beside if store.read_sync(partial(_is_beside_others, key=key, named=named))}
-    names = {**named, **{key: value for key, value in beside.items() if key not in refused}}
+    names = {**named, **_followed(store, beside, rows, named)}
     rows.update(_links_of(store, _linked_to(store, names) - rows.keys()))
     own = {visitor for visitor, its in rows.items() if _is_own(its, names)}
     rows.update(_links_of(store, subject.visitors))
@@ -99,7 +100,7 @@ def person_of(store: Store, subject: Subject) -> Person:
         own=frozenset(own),
         shared=frozenset(rows.keys() - own),
         told=told,
-        not_followed=len(refused),
+        not_followed=len(beside.keys() - names.keys()),
     )
 
 
@@ -159,6 +160,66 @@ def _is_own(rows: Sequence[Any], names: Collection[Key]) -> bool:
     return (customers or set(said)) <= set(names)
 
 
+def _followed(
+    store: Store, beside: Mapping[Key, str], rows: Mapping[str, Sequence[Any]], named: Mapping[Key, str]
+) -> dict[Key, str]:
+    """Return what of the names beside the person's is theirs too, by rule 2."""
+    verified = {(row.kind, row.lookup) for its in rows.values() for row in its if row.level == VERIFIED}
+    accounts = _accounts(rows, named)
+    found = {
+        key: value
+        for key, value in beside.items()
+        if key in verified
+        and not store.read_sync(partial(_is_beside_others, key=key, named=named))
+        and (key in accounts or not store.read_sync(partial(_is_without, key=key, named=named)))
+    }
+    strangers = _strangers(store, found, named, accounts) if found else set()
+    return {key: value for key, value in found.items() if key not in strangers}
+
+
+def _accounts(rows: Mapping[str, Sequence[Any]], named: Collection[Key]) -> set[Key]:
+    """Return the names that the shop said of a visitor at sign-ins, one of them the person's."""
+    found = set[Key]()
+    for its in rows.values():
+        account = {(row.kind, row.lookup) for row in its if row.level == VERIFIED and row.source != "order"}
+        if not account.isdisjoint(named):
+            found |= account
+    return found
+
+
+def _strangers(store: Store, found: Mapping[Key, str], named: Mapping[Key, str], accounts: Collection[Key]) -> set[Key]:
+    """Return which of these names an event has without one of the person's: of an account's, beside somebody else's."""
+    theirs = {(kind, value) for (kind, _), value in named.items()}
+    keys = {(kind, value): (kind, lookup) for (kind, lookup), value in found.items()}
+    strangers = set[Key]()
+    for ids in ranges(store, events.c.id):
+        for row in store.read_sync(partial(_rows, ids=ids)):
+            said = spoken(row.said_email, row.said_customer)
+            if said.isdisjoint(theirs):
+                strangers |= {keys[one] for one in said & keys.keys() if len(said) > 1 or keys[one] not in accounts}
+    return strangers
+
+
+def spoken(email: str | None, customer: str | None) -> set[tuple[str, str]]:
+    """Return what an event or a repeat of it says itself of who its buyer is, as (kind, normal form)."""
+    said = (("email", email), ("customer", customer))
+    return {(kind, normal(kind, value)) for kind, value in said if value is not None}
+
+
+def _is_without(connection: Connection, *, key: Key, named: Collection[Key]) -> bool:
+    """Return whether the shop said this name of a visitor of whom it did not say, at a sign-in as well, a named one."""
+    kind, lookup = key
+    one, beside = links.alias("one"), links.alias("beside")
+    is_named = exists().where(
+        beside.c.visitor == one.c.visitor,
+        tuple_(beside.c.kind, beside.c.lookup).in_(list(named)),
+        _is_said(beside),
+        or_(one.c.source == "order", beside.c.source != "order"),
+    )
+    lacking = select(one.c.id).where(one.c.kind == kind, one.c.lookup == lookup, _is_said(one), ~is_named)
+    return connection.scalar(lacking.limit(1)) is not None
+
+
 def _is_beside_others(connection: Connection, *, key: Key, named: Collection[Key]) -> bool:
     """Return whether the shop said this name of a visitor beside another of the other kind, which is not named."""
     kind, lookup = key
@@ -216,7 +277,7 @@ class Finder:
     def __init__(self, person: Person) -> None:
         self._person = person
         self._names = {(kind, value) for (kind, _), value in person.names.items()}
-        self._told = {
+        self._told: dict[str | None, set[tuple[str, str]]] = {
             visitor: {(kind, value) for (kind, _), value in its.items()} for visitor, its in person.told.items()
         }
         self._values = person.values()
@@ -234,13 +295,22 @@ class Finder:
             rows = store.read_sync(partial(_conflict_rows, ids=ids))
             yield [row.id for row in rows if self._any(self._names, email=row.email, customer=row.customer)]
 
-    def borrowed(self, kind: str, value: str | None) -> bool:
-        return value is not None and (kind, normal(kind, value)) in self._values
+    def borrowed(self, kind: str, value: str | None, *, visitor: str | None) -> bool:
+        """Return whether this, gathered for somebody else's event of that visitor, is of the person."""
+        return self._any(self._told_of(visitor), **{kind: value})
+
+    def is_anothers(self, said: set[tuple[str, str]], *, visitor: str | None) -> bool:
+        """Return whether what was `spoken`, on an event of that visitor, is of nobody but others."""
+        return bool(said) and said.isdisjoint(self._names | self._told.get(visitor, set()))
+
+    def _told_of(self, visitor: str | None) -> Collection[tuple[str, str]]:
+        return self._values | self._told.get(visitor, set())
 
     def _found(self, row: Any) -> Found | None:
         if self._is_theirs(row):
             return Found(row.id, row.order_id, borrowed=False)
-        gathered = self._any(self._values, email=row.email, customer=row.customer, phone=row.phone)
+        known = self._told_of(row.visitor)
+        gathered = self._any(known, email=row.email, customer=row.customer, phone=row.phone)
         return Found(row.id, row.order_id, borrowed=True) if gathered else None
 
     def _is_theirs(self, row: Any) -> bool:

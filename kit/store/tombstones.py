@@ -16,11 +16,16 @@ def visitor_key(visitor: str) -> str:
     return lookup_key(b"visitor", "visitor", visitor)
 
 
-_AMONG = select(tombstones.c.key).where(tombstones.c.key.in_(bindparam("keys", expanding=True)))
+# On PostgreSQL its lock on the table tells an erasure who may keep something: a backup that reads it has another.
+_AMONG = (
+    select(tombstones.c.key)
+    .where(tombstones.c.key.in_(bindparam("keys", expanding=True)))
+    .with_for_update(read=True, key_share=True)
+)
 
 
 def erased_among(connection: Connection, keys: Collection[str]) -> frozenset[str]:
-    """Return which of these keys have a tombstone."""
+    """Return which of these keys have a tombstone, for a transaction that keeps nothing of them."""
     return frozenset(connection.scalars(_AMONG, {"keys": list(keys)})) if keys else frozenset()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from kit.model import Consent
 from kit.store import access, people
-from tests.store.traces import BOB, GRANTED, JANE, JANES, PAGE, PHONE, SHOP, Shop, shop, visitor
+from tests.store.traces import BOB, BOBS, GRANTED, JANE, JANES, PAGE, PHONE, SHOP, Shop, shop, visitor
 from tests.support import NOON
 
 pytestmark = pytest.mark.usefixtures("both_engines")
@@ -79,6 +79,44 @@ async def test_a_person_is_given_nothing_of_anybody_else(tmp_path: Path) -> None
         assert [one["order_id"] for one in found["events"]] == ["order-1"]
         assert found["touchpoints"] == []
         assert found["person"]["visitors_shared_with_others"] == [visitor("a")]
+
+
+async def test_what_somebody_else_repeated_is_the_order_and_its_money(tmp_path: Path) -> None:
+    """Of a repeat that names somebody else she is given what differs; of her own repeat all that it said."""
+    async with shop(tmp_path) as it:
+        await it.order("order-1", "a", email=JANE[1])
+        await it.order("order-1", "b", email=BOB[1], value="29.90", address={"line1": "Bob street"})
+        await it.order("order-1", "a", email="JANE@example.com", value="39.90", address={"line1": "Jane street"})
+
+        found = await _export(it, email=JANE[1])
+        (event,) = found["events"]
+        his, hers = (one["conversion"] for one in event["said_differently"])
+
+        assert (his["value"], hers["value"]) == ("29.90", "39.90")
+        assert hers["address"]["line1"] == "Jane street"
+        assert not [word for word in (BOB[1], "Bob street") if word in json.dumps(found)]
+
+
+@pytest.mark.parametrize("signed_in", [True, False])
+async def test_who_typed_somebodys_address_is_not_given_that_somebody(tmp_path: Path, signed_in: bool) -> None:
+    """A customer orders with her address: by his number nothing of hers is read out, and nothing of hers goes."""
+    async with shop(tmp_path) as it:
+        await it.order("order-1", "a", email=JANE[1], address={"line1": "Jane street"})
+        if signed_in:
+            await it.link("b", *SHOP, BOBS, BOB)
+        await it.order("order-2", "b", email=JANE[1], customer_id=BOBS[1])
+
+        found = await _export(it, customer_id=BOBS[1])
+        gone = await it.erase(customer_id=BOBS[1])
+
+        assert [one["order_id"] for one in found["events"]] == ["order-2"]
+        assert "Jane street" not in json.dumps(found)
+        assert found["person"]["emails"] == ([BOB[1]] if signed_in else [])
+        assert found["person"]["names_not_followed"] == 1
+        assert (gone.events, gone.not_followed) == (1, 1)
+        assert await it.states("order-1") == {("pending", None)}
+        assert await it.order("order-3", "c", email=JANE[1])
+        assert await it.states("order-3") == {("pending", None)}
 
 
 async def test_after_an_erasure_there_is_nothing_to_give(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from kit import ConfigurationError, Conversion, Retention, StoreUnavailable
@@ -21,7 +21,7 @@ from kit.store.events import Report, report
 from kit.store.impersonal import erase_events
 from kit.store.overview import Replay, replay
 from kit.store.retention import prune
-from kit.store.tables import tombstones
+from kit.store.tables import metadata, tombstones
 from tests.delivery.world import FrozenSteady
 from tests.store.traces import BOB, BOBS, GRANTED, JANE, JANES, MOMENT, PAGE, PHONE, SHOP, Shop, shop, visitor
 from tests.support import FPC
@@ -140,6 +140,91 @@ async def test_asked_again_it_finds_nothing(tmp_path: Path) -> None:
 
         assert (again.events, again.visitors, again.links, again.touchpoints) == (0, 0, 0, 0)
         assert await it.text(but=["tombstones"]) == before
+
+
+@pytest.mark.parametrize("others", [{"email": BOB[1]}, {}])
+async def test_a_number_that_an_order_has_without_the_person_is_left_alone(
+    tmp_path: Path, others: dict[str, str]
+) -> None:
+    """A till's number for everybody: those who bought by it without a browser stay, and so does who comes later."""
+    async with shop(tmp_path) as it:
+        await it.order("order-1", "a", email=JANE[1], customer_id="0")
+        await it.order("order-2", None, **others, customer_id="0")
+
+        gone = await it.erase(email=JANE[1])
+        await it.order("order-3", None, customer_id="0")
+
+        assert (gone.events, gone.not_followed) == (1, 1)
+        assert await it.states("order-1") == {("skipped", "erased")}
+        assert await it.states("order-2") == await it.states("order-3") == {("pending", None)}
+
+
+async def test_a_number_that_another_browser_has_without_the_person_is_left_alone(tmp_path: Path) -> None:
+    """Somebody signed in by it and never said her address: that she bought by it once makes it nobody's but his."""
+    async with shop(tmp_path) as it:
+        await it.link("b", *SHOP, BOBS)
+        await it.touch("b", "his-click")
+        await it.order("order-1", "a", email=JANE[1], customer_id=BOBS[1])
+
+        gone = await it.erase(email=JANE[1])
+        await it.order("order-2", "b", customer_id=BOBS[1])
+
+        assert (gone.events, gone.not_followed, gone.touchpoints) == (1, 1, 0)
+        assert await it.states("order-2") == {("pending", None)}
+
+
+async def test_a_number_that_is_nobody_elses_is_followed(tmp_path: Path) -> None:
+    """All that was ordered by it has her address: who orders by it later is she."""
+    async with shop(tmp_path) as it:
+        await it.order("order-1", "a", email=JANE[1], customer_id="1")
+        await it.order("order-2", None, email=JANE[1], customer_id="1")
+
+        gone = await it.erase(email=JANE[1])
+        await it.order("order-3", None, customer_id="1", first_name="Canary")
+
+        assert (gone.events, gone.visitors, gone.not_followed) == (2, 1, 0)
+        assert await it.states("order-3") == {("skipped", "erased")}
+        assert "Canary" not in await it.text()
+
+
+async def test_an_address_that_an_account_shares_with_somebody_is_left_alone(tmp_path: Path) -> None:
+    """The shop said both of one account, and an order says the address beside another number: whose is it?"""
+    async with shop(tmp_path) as it:
+        await it.link("a", *SHOP, JANES, JANE)
+        await it.order("order-1", None, email=JANE[1], customer_id=BOBS[1])
+
+        gone = await it.erase(customer_id=JANES[1])
+
+        assert (gone.events, gone.not_followed) == (0, 1)
+        assert await it.states("order-1") == {("pending", None)}
+
+
+async def test_an_address_that_was_only_typed_is_left_alone(tmp_path: Path) -> None:
+    """He typed hers at a checkout before she was ever there, and is erased: she comes later as anybody."""
+    async with shop(tmp_path) as it:
+        await it.order("order-1", "b", email=JANE[1], customer_id=BOBS[1])
+
+        gone = await it.erase(customer_id=BOBS[1])
+        await it.order("order-2", "a", email=JANE[1])
+
+        assert (gone.events, gone.not_followed) == (1, 1)
+        assert await it.states("order-2") == {("pending", None)}
+
+
+async def test_what_a_stranger_typed_takes_nothing_out_of_her_orders(tmp_path: Path) -> None:
+    """He typed her address at a checkout, and is erased: her own order keeps what was gathered of her for it."""
+    async with shop(tmp_path) as it:
+        await it.link("a", *SHOP, JANE)
+        await it.order("order-1", "a")
+        await it.order("order-2", "b", email=JANE[1], customer_id=BOBS[1])
+        before = next(
+            line for line in (await it.text()).splitlines() if line.startswith("events") and "order-1" in line
+        )
+
+        await it.erase(customer_id=BOBS[1])
+
+        assert JANE[1] in before
+        assert before in await it.text()
 
 
 async def test_an_erasure_that_was_cut_off_anywhere_is_ended_by_asking_again(
@@ -430,6 +515,26 @@ async def test_a_report_in_the_shops_own_transaction_is_waited_for(
         assert not done
         assert gone.events == 1
         assert "Canary" not in await it.text()
+
+
+async def test_a_backup_is_not_waited_for(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads every table for hours, and keeps nothing."""
+    if "sqlite" in request.node.name:
+        pytest.skip("it has one transaction at a time")
+    monkeypatch.setattr(erasure, "PATIENCE", timedelta(seconds=0.1))
+    async with shop(tmp_path) as it:
+        await it.order("order-1", "a", email=JANE[1])
+        engine = create_async_engine(it.kit.store.url)
+        async with engine.connect() as backup:
+            for table in metadata.sorted_tables:
+                await backup.execute(text(f"LOCK TABLE {table.name} IN ACCESS SHARE MODE"))
+            await backup.execute(select(tombstones))
+            gone = await it.erase(email=JANE[1])
+        await engine.dispose()
+
+        assert gone.events == 1
 
 
 async def test_a_transaction_that_never_ends_is_not_waited_for_for_ever(
