@@ -12,8 +12,9 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --edi
 demo: $(VENV)/.cli
 	$(BIN)/kit demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
 
+# A file's tests stay in one process; there are as many processes as cores, and JOBS=0 runs all in this one.
 test: $(READY) browser
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses $(or $(JOBS),auto) --dist loadfile $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .
