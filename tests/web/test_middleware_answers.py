@@ -132,7 +132,8 @@ def test_only_a_person_opening_a_page_gets_a_cookie(changes: dict[str, Any], roo
         ({"insecure_cookies": True}, "[::1]:80", {"kit", "__adroll_fpc"}, ""),
         ({"insecure_cookies": True}, "www.shop.com", set(), ""),
     ],
-    ids=str,
+    # A set's text is another in each process.
+    ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_names_and_domains_are_such_that_a_browser_takes_them(
     settings: dict[str, Any], host: str, names: set[str], domain: str
