@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from kit.cli import app
+from kit.cli import app, common
 from kit.cli.audience import members_of, stays_shut
 from kit.sandbox import Sandbox
 from kit.store import Store
@@ -87,7 +87,7 @@ class Scene:
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(common.console, "width", 160)
     sandbox = Sandbox()
     with sandbox.serve() as addresses:
         made = Scene(tmp_path, sandbox, addresses.rokt_url)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from kit.cli import app
+from kit.cli import app, common
 from tests.support import KEY
 
 runner = CliRunner()
@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("KIT_STORE", f"sqlite:///{tmp_path}/kit.db")
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(common.console, "width", 160)
     # A module of its own name each time: one that was imported stays.
     name = f"shop_{tmp_path.name.replace('-', '_')}"
     (tmp_path / f"{name}.py").write_text(SHOP.format(key=KEY, store=f"sqlite:///{tmp_path}/kit.db"))

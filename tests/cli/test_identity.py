@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from kit.cli import app
+from kit.cli import app, common
 from kit.intake import Person
 from kit.model import VisitorId
 from kit.store import people
@@ -24,7 +24,7 @@ async def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("KIT_STORE", f"sqlite:///{tmp_path}/kit.db")
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(common.console, "width", 160)
     # A module of its own name each time: one that was imported stays.
     name = f"shop_{tmp_path.name.replace('-', '_')}"
     shop = SHOP.format(key=KEY, store=f"sqlite:///{tmp_path}/kit.db")

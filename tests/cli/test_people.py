@@ -11,7 +11,7 @@ from sqlalchemy import select
 from typer.testing import CliRunner, Result
 
 from kit import Conversion
-from kit.cli import app
+from kit.cli import app, common
 from kit.model import Consent, VisitorId
 from kit.store import people
 from kit.store.tables import events
@@ -44,7 +44,7 @@ async def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("KIT_STORE", f"sqlite:///{tmp_path}/kit.db")
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(common.console, "width", 160)
     # A module of its own name each time: one that was imported stays.
     name = f"shop_{tmp_path.name.replace('-', '_')}"
     await asyncio.to_thread(
