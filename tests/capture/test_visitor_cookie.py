@@ -173,6 +173,7 @@ def test_nothing_forged_is_ever_believed() -> None:
         b"a" * 100_000 + b".sig",
         "é.".encode() + b"x" * 43,
     ],
+    ids=["empty", "dot", "short", "salt", "key", "digest", "product", "long", "not ASCII"],
 )
 def test_a_token_of_another_salt_key_digest_or_product_is_none(token: bytes) -> None:
     """Only this purpose, these keys and this digest count."""

@@ -204,9 +204,9 @@ async def test_gzip_is_decoded(sandbox: Sandbox, client: httpx.AsyncClient) -> N
     ("coding", "body"),
     [
         ("gzip", b"[]"),
-        ("gzip", gzip.compress(b"[{}]")[:-4]),
+        ("gzip", gzip.compress(b"[{}]", mtime=0)[:-4]),
         ("br", b"[]"),
-        ("gzip", gzip.compress(b" " * (17 * 1024 * 1024))),
+        ("gzip", gzip.compress(b" " * (17 * 1024 * 1024), mtime=0)),
         ("identity", b"[]"),
         ("identity", b"{"),
         ("identity", b"7"),
