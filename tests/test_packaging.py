@@ -1,5 +1,7 @@
 """The wheel: it holds the package, both asset folders and the migrations, and nothing else."""
 
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -54,3 +56,10 @@ def test_the_wheel_holds_nothing_else(names: set[str]) -> None:
     """No tests, no caches, no databases."""
     assert {name.partition("/")[0] for name in names} == {"kit"}
     assert not [name for name in names if name.endswith((".pyc", ".db", ".db-wal", ".orig"))]
+
+
+def test_the_package_needs_no_greenlet() -> None:
+    """SQLAlchemy brings it to those alone who ask for asyncio: a plain installation starts without it."""
+    script = "import sys; sys.modules['greenlet'] = None; import kit, kit.cli, kit.web, kit.sandbox"
+
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, timeout=60)

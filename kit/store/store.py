@@ -9,11 +9,10 @@ from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 
 from kit import forks
@@ -32,7 +31,13 @@ _LOCK_SHARE = 0.45
 
 
 #: A shop's own transaction, in the same database as the store's tables.
-OwnTransaction = AsyncConnection | AsyncSession
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+    OwnTransaction = AsyncConnection | AsyncSession
+else:
+    # Their module needs greenlet, which SQLAlchemy brings to nobody but those who ask for asyncio.
+    OwnTransaction = Any
 OwnTransactionSync = Connection | Session
 
 
