@@ -1,7 +1,6 @@
 """`kit compare`: one stored order as each of a vendor's surfaces would be told it, side by side. Nothing is sent."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from kit import settings
 from kit.cli.common import AppOption, JsonOption, StoreOption, app, console, fail, kit_of, print_json, store_of
 from kit.configuration import destinations_of
 from kit.destinations import Destination, Rokt
-from kit.destinations.base import Json, Sending, Skip, masked
+from kit.destinations.base import Json, Skip, first_sending, masked
 from kit.model import Dispatch, Mode, utc_now
 from kit.store.rows import conversion_of, identifiers_of, moment
 from kit.store.tables import events
@@ -138,7 +137,7 @@ def _dispatches(connection: Connection, order: str) -> list[Dispatch]:
 
 def _rendering(name: str, surface: Rokt, told: Dispatch, *, now: datetime, clear: bool) -> Rendering:
     payload = surface.payload(told, now=now)
-    request = surface.build([_sending(told, payload)])
+    request = surface.build([first_sending(surface, told, now=now)])
     if name == "postback" and request.method != "GET":
         skip = Skip("not this way", "it takes a conversion with a click id of 32 characters and no e-mail")
         return Rendering(request="", skip=skip, fields={})
@@ -150,19 +149,6 @@ def _rendering(name: str, surface: Rokt, told: Dispatch, *, now: datetime, clear
         request=f"{request.method} {request.url.host}{request.url.path}",
         skip=surface.check(told, now=now),
         fields=fields if clear else {field: _shown(field, text) for field, text in fields.items()},
-    )
-
-
-def _sending(told: Dispatch, payload: Json) -> Sending:
-    return Sending(
-        delivery_id=0,
-        event_id=told.event_id,
-        event_name=told.conversion.name,
-        order_id=told.conversion.order_id,
-        at=told.at,
-        monetary=told.conversion.monetary,
-        attempts=0,
-        payload=json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode(),
     )
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import logging
 import sys
 import traceback
@@ -16,7 +15,7 @@ import httpx
 from kit.consent import told_of
 from kit.delivery.lease import Lease
 from kit.delivery.retry import POISON, SUSPECT, expired
-from kit.destinations.base import Answer, Destination, Judgement, Sending, masked
+from kit.destinations.base import Answer, Destination, Judgement, Sending, encoded, masked
 from kit.destinations.wire import Exchange
 from kit.model import Consent, DeliveryState, Dispatch, Mode, Verdict
 from kit.store.attempts import Settlement
@@ -25,7 +24,6 @@ from kit.store.tombstones import ERASED
 
 log = logging.getLogger("kit")
 
-_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 #: How many deliveries one claim takes, and no request carries more.
 LARGEST = 100
 
@@ -70,7 +68,7 @@ def prepared(
             return _unsent(one, skip.code, skip.detail, curable=skip.curable)
         frozen = one.payload if one.attempt is not None or not destination.reports else None
         keeps = frozen is not None and destination.keeps(frozen)
-        body = frozen if keeps and frozen else _encoded(destination.payload(dispatch, now=now))
+        body = frozen if keeps and frozen else encoded(destination.payload(dispatch, now=now))
         sending = sending_of(one, body)
         limit = min(max(destination.batch_limit(sending), 1), LARGEST)
         shadow = destination.mode == Mode.SHADOW or one.conversion.test
@@ -145,10 +143,6 @@ def outlived(one: Claimed) -> Settlement:
     if one.lost + 1 >= POISON:
         return _dead(one, "poison", f"{POISON} workers ended while they prepared it")
     return dataclasses.replace(released(one), lost=True)
-
-
-def _encoded(payload: object) -> bytes:
-    return _JSON.encode(payload).encode()
 
 
 def _unsent(one: Claimed, code: str, detail: str, *, curable: bool = False, payload: bytes | None = None) -> Settlement:

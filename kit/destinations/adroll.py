@@ -23,6 +23,7 @@ from kit.destinations.base import (
     Skip,
     Trial,
     endpoint,
+    first_sending,
     json_object,
     judge_with_words,
     masked,
@@ -259,16 +260,7 @@ class AdRoll(Destination):
             conversion=Conversion(name="page_view", url="https://kit-doctor.example/"),
             identifiers=Identifiers(ip="192.0.2.1", click_ids=(ClickId(self.vendor, "kit-doctor", now),)),
         )
-        sending = Sending(
-            delivery_id=0,
-            event_id=dispatch.event_id,
-            event_name="page_view",
-            order_id=None,
-            at=now,
-            monetary=False,
-            attempts=0,
-            payload=json.dumps(self.payload(dispatch, now=now)).encode(),
-        )
+        sending = first_sending(self, dispatch, now=now)
         return Trial(request=replace(self, dry_run=True).build([sending]), sending=sending)
 
     def _read_success(self, judgement: Judgement, answer: Answer) -> Judgement:

@@ -18,6 +18,9 @@ from kit.errors import ConfigurationError
 from kit.model import HORIZON, Consent, Conversion, Dispatch, Mode, Verdict
 from kit.settings import default_mode
 
+#: As every payload is frozen: compact, in UTF-8, and nothing that JSON does not know.
+_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 Json = str | int | float | bool | None | Mapping[str, "Json"] | Sequence["Json"]
 
 #: No vendor may hold us back longer than this by one header.
@@ -233,6 +236,25 @@ class Destination(ABC):
     def splits(self) -> bool:
         """Whether a batch that was refused whole may be sent again in halves."""
         return True
+
+
+def encoded(value: object) -> bytes:
+    """Return JSON as it is frozen and sent."""
+    return _JSON.encode(value).encode()
+
+
+def first_sending(destination: Destination, dispatch: Dispatch, *, now: datetime) -> Sending:
+    """Return what this dispatch would be at its first try, for whoever looks at a request and sends none."""
+    return Sending(
+        delivery_id=0,
+        event_id=dispatch.event_id,
+        event_name=dispatch.conversion.name,
+        order_id=dispatch.conversion.order_id,
+        at=dispatch.at,
+        monetary=dispatch.conversion.monetary,
+        attempts=0,
+        payload=encoded(destination.payload(dispatch, now=now)),
+    )
 
 
 def judge_status(answer: Answer, *, now: datetime) -> Judgement:

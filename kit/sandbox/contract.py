@@ -19,7 +19,16 @@ from typing import ClassVar
 
 import httpx
 
-from kit.destinations.base import LONGEST_DETAIL, Answer, Destination, Judgement, Sending, Skip, is_loopback
+from kit.destinations.base import (
+    LONGEST_DETAIL,
+    Answer,
+    Destination,
+    Judgement,
+    Sending,
+    Skip,
+    first_sending,
+    is_loopback,
+)
 from kit.model import ClickId, Conversion, Dispatch, Identifiers, Item, Verdict, VisitorId, event_id_of
 
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
@@ -190,17 +199,7 @@ class DestinationContract:
         )
 
     def _sending(self, told: Dispatch) -> Sending:
-        payload = self.destination.payload(told, now=NOW)
-        return Sending(
-            delivery_id=1,
-            event_id=told.event_id,
-            event_name=told.conversion.name,
-            order_id=told.conversion.order_id,
-            at=told.at,
-            monetary=told.conversion.monetary,
-            attempts=0,
-            payload=json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(),
-        )
+        return first_sending(self.destination, told, now=NOW)
 
 
 def _answers() -> Iterator[Answer]:

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from kit.destinations.base import Answer, Destination, Judgement, Sending
+from kit.destinations.base import Answer, Destination, Judgement, Sending, first_sending
 from kit.model import ClickId, Conversion, Dispatch, Identifiers, Verdict
 
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
@@ -38,17 +38,7 @@ def dispatch(
 
 def sending(destination: Destination, told: Dispatch, *, number: int = 1) -> Sending:
     """Return the delivery of this dispatch with its payload frozen."""
-    payload = destination.payload(told, now=NOW)
-    return Sending(
-        delivery_id=number,
-        event_id=told.event_id,
-        event_name=told.conversion.name,
-        order_id=told.conversion.order_id,
-        at=told.at,
-        monetary=told.conversion.monetary,
-        attempts=0,
-        payload=json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode(),
-    )
+    return replace(first_sending(destination, told, now=NOW), delivery_id=number)
 
 
 def frozen(*event_ids: str, at: datetime = NOW, monetary: bool = True, order_id: str | None = "o") -> list[Sending]:

@@ -1,6 +1,5 @@
 """Rokt's Conversions API on mParticle's hosts: a batch a person, up to 100 a request (contracts.md section 4)."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ from kit.destinations.base import (
     Judgement,
     Sending,
     Skip,
+    encoded,
     endpoint,
     json_object,
     judge_with_words,
@@ -70,7 +70,7 @@ class ConversionsApi(Surface):
         skip = Surface.check(self, dispatch, now=now)
         if skip is not None or not _may_be_large(dispatch):
             return skip
-        size = len(_encoded(self.payload(dispatch, now=now)))
+        size = len(encoded(self.payload(dispatch, now=now)))
         return Skip("too_large", "more than 128 KiB") if size > LARGEST_BATCH else None
 
     def nobody(self, dispatch: Dispatch) -> str | None:
@@ -206,7 +206,3 @@ def _may_be_large(dispatch: Dispatch) -> bool:
     """Return whether measuring is worth its while: what is not named here is a few KiB at most."""
     conversion = dispatch.conversion
     return bool(conversion.extra or len(conversion.items) > 8 or len(dispatch.identifiers.user_agent or "") > 8192)
-
-
-def _encoded(value: Json) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

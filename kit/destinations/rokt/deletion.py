@@ -19,6 +19,7 @@ from kit.destinations.base import (
     Sending,
     Skip,
     Trial,
+    encoded,
     endpoint,
     json_object,
     judge_with_words,
@@ -112,7 +113,7 @@ class RoktDeletion(Destination):
             if not isinstance(one, str):
                 groups.setdefault("emails" if one.kind == "email" else "hashedEmails", []).append(one.value)
         return tuple(
-            _encoded({key: people[start : start + self.chunk]})
+            encoded({key: people[start : start + self.chunk]})
             for key, people in groups.items()
             for start in range(0, len(people), self.chunk)
         )
@@ -121,7 +122,7 @@ class RoktDeletion(Destination):
         """Return what cancels the request that this payload follows; None where Rokt has not taken it yet."""
         step = json.loads(payload)
         known = step.get("follow", step.get("cancel"))
-        return None if known is None else _encoded({"cancel": known})
+        return None if known is None else encoded({"cancel": known})
 
     def check(self, dispatch: Dispatch, *, now: datetime) -> Skip | None:
         """Return None: what is wrong with an address was found when the request was asked for."""
@@ -143,7 +144,7 @@ class RoktDeletion(Destination):
             "POST",
             endpoint(self.base_url, _CREATE_PATH),
             headers={"Content-Type": "application/json"},
-            content=_encoded({"accountId": self.account, **step}),
+            content=encoded({"accountId": self.account, **step}),
         )
 
     def _about(self, path: str, known: str) -> str:
@@ -204,7 +205,7 @@ class RoktDeletion(Destination):
 
     def _asked_again(self, step: Step, detail: str, *, after: timedelta) -> Judgement:
         wait = min(after, self.longest_wait)
-        return Judgement(verdict=Verdict.OK, detail=masked(detail), wait=wait, follow=_encoded(step))
+        return Judgement(verdict=Verdict.OK, detail=masked(detail), wait=wait, follow=encoded(step))
 
     def _meaning(self, answer: Answer, *, now: datetime) -> Judgement:
         return judge_with_words(answer, now=now, secrets=(self.app_secret, self.app_id))
@@ -237,7 +238,3 @@ def _said(answer: Answer) -> tuple[str | None, str | None]:
     # It becomes a part of a path; a number is one as well as a text.
     is_id = isinstance(known, (str, int)) and _ID.fullmatch(str(known))
     return str(known) if is_id else None, status.upper() if isinstance(status, str) and status else None
-
-
-def _encoded(body: object) -> bytes:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
