@@ -267,7 +267,7 @@ class AdRoll(Destination):
         body = json_object(answer.body)
         if body is None:
             return replace(judgement, detail=f"{judgement.detail}, body_unverified")
-        if errors := body.get("errors"):
+        if errors := body.get("errors") or body.get("error"):
             said = masked(json.dumps(errors, ensure_ascii=False), secrets=(self.token,))
             return Judgement(
                 verdict=Verdict.INVALID, detail=f"{judgement.detail} with errors: {said}", again_alone=True
