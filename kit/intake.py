@@ -63,12 +63,12 @@ class Intake:
     def report(
         self,
         conversion: Conversion,
-        request: HasScope | None,
+        request: HasScope | None = None,
         *,
-        visitor: Visitor | VisitorId | None,
-        customer_id: str | None,
-        order_id: str | None,
-        consent: bool | None,
+        visitor: Visitor | VisitorId | None = None,
+        customer_id: str | None = None,
+        order_id: str | None = None,
+        consent: bool | None = None,
         store_ahead: timedelta,
     ) -> Report:
         if consent is not None and not isinstance(consent, bool):

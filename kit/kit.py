@@ -212,15 +212,7 @@ class Kit:
     async def report_from_page(self, conversion: Conversion, request: HasScope) -> Reported:
         """Report what a page said of its visitor. Raises as `report`, and StoreFull well before orders are refused."""
         until = await self.ready()
-        entry = self.intake.report(
-            conversion,
-            request,
-            visitor=None,
-            customer_id=None,
-            order_id=None,
-            consent=None,
-            store_ahead=self.store.offset,
-        )
+        entry = self.intake.report(conversion, request, store_ahead=self.store.offset)
         reported = await self.store.write(report_from_page, entry, until=until)
         self.worker.wake()
         return reported

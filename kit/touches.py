@@ -128,15 +128,8 @@ class Views:
 
     def record(self, view: PageView) -> None:
         """Report the view, some time soon: returns at once and never raises."""
-        entry = self._intake.report(
-            _HOME if view.path == self._home else _PAGE,
-            None,
-            visitor=None,
-            customer_id=None,
-            order_id=None,
-            consent=None,
-            store_ahead=self._store.offset,
-        )
+        conversion = _HOME if view.path == self._home else _PAGE
+        entry = self._intake.report(conversion, store_ahead=self._store.offset)
         self._touches.record(
             replace(entry, seen=view.identifiers, consent=view.consent, destinations=self._destinations)
         )
