@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kit import Conversion
+from kit.cli.common import print_json
 from kit.model import Mode
 from kit.store.overview import Pause, pause
 from tests.support import make_kit, rockerbox, rokt
@@ -162,3 +163,14 @@ def test_a_store_that_is_not_there_is_not_made_by_looking(tmp_path: Path) -> Non
     assert ran.returncode == 1
     assert "there is no store" in ran.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_others_wrote_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON leaves C1 controls as they are, and terminals obey them."""
+    print_json({"agent": "a\x9b31mb\x7f", "name": "Zoë"})
+
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == {"agent": "a\x9b31mb\x7f", "name": "Zoë"}
+    assert "\x9b" not in printed
+    assert "\x7f" not in printed
+    assert "Zoë" in printed

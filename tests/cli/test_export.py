@@ -326,3 +326,21 @@ def test_what_ends_half_way_leaves_nothing_and_the_old_file_as_it_was(tmp_path: 
 def test_a_file_holds_what_the_vendor_takes() -> None:
     """contracts.md 7.4: up to 500,000 records."""
     assert LARGEST_FILE == 500_000
+
+
+async def test_own_code_that_raises_leaves_an_order_out_and_is_not_quoted(
+    shop: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `takes` that fails on an order: it is counted as unmappable, and nobody's address is on the terminal."""
+    await shop.report(order("1"))
+    shop.store.close()
+
+    def wants(*_: object) -> bool:
+        raise KeyError("jane@example.com")
+
+    monkeypatch.setattr("kit.destinations.base.Destination.wants", wants)
+
+    result = export("--kind", "orders", "--since", "2026-01-01", "--output", "orders.csv")
+
+    assert "unmappable" in result.output
+    assert "jane@example.com" not in result.output

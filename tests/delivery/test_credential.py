@@ -273,3 +273,25 @@ async def test_without_a_token_the_destination_waits_and_nothing_is_burnt(
     assert (standing.gate.state, standing.gate.reason.split(":  ")[0][: len(said)]) == (state, said)
     assert standing.counts == {("pending", None): 50}
     assert {row.attempts for row in rows} == {0}
+
+
+async def test_a_stop_says_nothing_of_the_vendor(tmp_path: Path, clock: FrozenClock) -> None:
+    """A question for a token that our own end cut short closes no gate; the orders wait for the next worker."""
+    asked = asyncio.Event()
+
+    async def never(*_: object) -> None:
+        asked.set()
+        await asyncio.sleep(3600)
+
+    async with vendor(never) as server:
+        kit = await shop(tmp_path, server, 3, clock)
+        kit.worker._drain = timedelta(milliseconds=10)
+        running = asyncio.create_task(kit.worker.run())
+        await asked.wait()
+        kit.worker.stop()
+        await running
+        (standing,) = await asyncio.to_thread(standings, kit.store)
+        kit.store.close()
+
+    assert standing.gate is None
+    assert standing.counts == {("pending", None): 3}

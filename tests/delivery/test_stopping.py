@@ -84,3 +84,21 @@ def _ends_by(pid: int, number: int) -> bool:
         line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
     )
     return not int(status["SigCgt"], 16) >> (number - 1) & 1
+
+
+@pytest.mark.usefixtures("both_engines")
+async def test_what_waits_for_its_turn_in_time_goes_back_at_once(tmp_path: Path) -> None:
+    """One request an hour, five orders: a stop waits for no turn, and no order is in doubt."""
+    async with world(tmp_path, Rockerbox, rockerbox={"requests_per_second": 1 / 3600}) as it:
+        for number in range(5):
+            await it.order(f"order-{number}")
+        worker = worker_of(it, FrozenSteady(), drain=timedelta(hours=1))
+        running = asyncio.create_task(worker.run())
+        await eventually(lambda: it.sandbox.rockerbox.counted == 1)
+
+        worker.stop()
+        async with asyncio.timeout(30):
+            await running
+
+        found = sorted((row.state, row.attempts) for row in await it.rows())
+        assert found == [("delivered", 1)] + [("pending", 0)] * 4

@@ -393,6 +393,7 @@ def test_an_eid_of_another_shape_is_warned_of_and_taken() -> None:
         "AdRoll.pixel"
     ]
     assert [text.split()[0] for text in adroll().warnings()] == ["AdRoll.advertisable", "AdRoll.pixel"]
+    assert [text.split()[0] for text in adroll(**eids, dry_run=True).warnings()] == ["dry_run"]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from .dispatch_samples import NOW, answer
         ("bad jane.doe+tag@example.com, sorry", "bad [email], sorry"),
         ("?email=jane%40example.com&x=1", "?email=[email]"),
         ("Authorization: Token SAT-123456", "Authorization: Token [secret]"),
+        ("jwt expired: eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhcHAifQ.c2ln-bmF0", "jwt expired: [secret]"),
         ("basic cnB1Yi0xMTExOnJzZWM=", "basic [secret]"),
         ("key rsec-22-22 and rpub-1111.", "key [secret] and [secret]"),
         ("our word OURS here", "our word [secret] here"),
@@ -62,6 +63,7 @@ def test_masked_words_are_short(text: str) -> None:
         ("soon", None),
         ("", None),
         ("Mon, 02 Sep 2019 10:00:00 +99999999999", None),
+        ("Mon, 02 Sep 99999999999999999999 10:00:00 GMT", None),
     ],
 )
 def test_a_waiting_time_is_read_or_nothing(header: str, seconds: float | None) -> None:

@@ -16,11 +16,12 @@ from kit import ConfigurationError, Conversion, Kit, StoreUnavailable
 from kit.model import DeliveryState
 from kit.store import postgresql
 from kit.store.attempts import Closing, Opening, Settlement, close, open_attempts
+from kit.store.events import report
 from kit.store.gates import Gate, gate_of, pass_gate, set_gate
 from kit.store.outbox import Claim, Claimed, Takeover, claim, claim_lapsed
 from kit.store.overview import Pause, pause, resume, standings
 from kit.store.store import Store
-from kit.store.tables import deliveries
+from kit.store.tables import deliveries, events
 from tests.postgres import Server
 from tests.support import STORES, FrozenClock, make_kit, rokt
 
@@ -54,6 +55,45 @@ async def test_two_webs_that_report_the_same_orders_the_other_way_round_both_suc
     other.store.close()
     assert sum(forward) + sum(backward) == 300
     assert sum(counts.values()) == 300
+
+
+async def test_repeats_lock_their_events_as_everybody_does(database: str, tmp_path: Path) -> None:
+    """In the order of their ids, whatever the events are called: an erasure that locks them so cannot deadlock."""
+    kit = make_kit(tmp_path, store_timeout=timedelta(seconds=20))
+    for event_id in ("b", "a"):
+        await kit.report(Conversion(name="signup_plan", event_id=event_id, email="jane@example.com"))
+    ids = await kit.store.read(lambda connection: connection.scalars(select(events.c.id).order_by(events.c.id)).all())
+    engine = create_engine(kit.store.url)
+    waits = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    repeats = [
+        kit.intake.report(
+            Conversion(name="signup_plan", event_id=event_id, email="jane@example.com", phone="3238675309"),
+            store_ahead=timedelta(0),
+        )
+        for event_id in ("a", "b")
+    ]
+
+    def together(connection: Connection, asked: Sequence[Any]) -> Sequence[None]:
+        report(connection, asked[0])
+        return [None]
+
+    with engine.connect() as first, engine.connect() as looks, engine.connect() as second:
+        first.execute(select(events.c.id).where(events.c.id == ids[0]).with_for_update())
+        repeating = asyncio.create_task(kit.store.write(together, repeats))
+        while not looks.scalar(waits):
+            looks.rollback()
+            await asyncio.sleep(0.01)
+        # Held by nobody: the repeat waits for the first of them, and has no other.
+        free = second.scalars(select(events.c.id).where(events.c.id == ids[1]).with_for_update(nowait=True)).all()
+        second.rollback()
+        first.rollback()
+        await repeating
+    engine.dispose()
+    kit.store.close()
+
+    assert free == [ids[1]]
 
 
 async def test_a_lock_is_waited_for_within_the_stores_time_and_nothing_follows(database: str, tmp_path: Path) -> None:

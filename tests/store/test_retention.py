@@ -297,3 +297,21 @@ def test_a_retention_that_could_lose_something_is_refused_at_start(given: dict[s
     """Shorter than a delivery may be tried for: refused, naming the field."""
     with pytest.raises(ConfigurationError, match=said):
         Retention(**given)
+
+
+@pytest.mark.usefixtures("both_engines")
+async def test_a_page_view_goes_with_its_last_delivery(tmp_path: Path) -> None:
+    """Nothing of it is worth keeping; an order keeps its money, and another goal its day."""
+    clock = FrozenClock()
+    kit = make_kit(tmp_path, destinations=[rockerbox(mode="shadow")], clock=clock)
+    for name in ("page_view", "home_view", "signup_plan"):
+        await kit.report(Conversion(name=name, email="jane@example.com"))
+    await kit.report(Conversion(name="page_view", order_id="order-1", email="jane@example.com"))
+    await kit.worker.drain()
+    clock.passes(31 * DAY)
+    while await prune(kit.store, Retention(), clock()):
+        pass
+    left = await kit.store.read(lambda connection: connection.execute(select(events.c.name, events.c.order_id)).all())
+    kit.store.close()
+
+    assert sorted(tuple(row) for row in left) == [("page_view", "order-1"), ("signup_plan", None)]
