@@ -84,15 +84,18 @@ def prepared(
 
 def batches(destination: Destination, ready: Iterable[Ready]) -> Iterable[list[Ready]]:
     """Group deliveries of one limit, in their order, no batch larger than its limit nor than a request may be."""
+    room = (destination.largest_request or sys.maxsize) - _AROUND
     filling: dict[int, list[Ready]] = {}
+    filled: dict[int, int] = {}
     for one in ready:
         own = 1 if one.claimed.crashes >= SUSPECT else one.claimed.batch_limit or LARGEST
-        limit = min(one.limit, own)
+        limit, length = min(one.limit, own), len(one.sending.payload) + 1
         batch = filling.setdefault(limit, [])
-        if batch and _length([*batch, one]) > (destination.largest_request or sys.maxsize):
+        if batch and filled[limit] + length > room:
             yield batch
             batch = filling[limit] = []
         batch.append(one)
+        filled[limit] = length if len(batch) == 1 else filled[limit] + length
         if len(batch) >= limit:
             yield filling.pop(limit)
     yield from filling.values()
@@ -100,10 +103,6 @@ def batches(destination: Destination, ready: Iterable[Ready]) -> Iterable[list[R
 
 #: What a request may hold besides the bodies of its deliveries, in bytes.
 _AROUND = 1024
-
-
-def _length(batch: Sequence[Ready]) -> int:
-    return _AROUND + sum(len(each.sending.payload) + 1 for each in batch)
 
 
 def built(destination: Destination, batch: Sequence[Ready]) -> httpx.Request | list[Settlement]:
