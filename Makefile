@@ -7,13 +7,13 @@ ONCE   ?=
 PORT   ?=
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
-.PHONY: demo test check kit.js bench torture fuzz browser clean
+.PHONY: demo test check kit.js bench torture fuzz browser pooler clean
 
 demo: $(VENV)/.cli
 	$(BIN)/kit demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
 
 # A file's tests stay in one process; there are as many processes as cores, and JOBS=0 runs all in this one.
-test: $(READY) browser
+test: $(READY) browser pooler
 	$(BIN)/pytest --numprocesses $(or $(JOBS),auto) --dist loadfile $(ARGS)
 
 check: $(READY)
@@ -61,6 +61,13 @@ browser:
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
 	  else echo "no Chromium found: the browser tests will be skipped"; fi; }
+
+# PgBouncer, the same way: as root on Debian it is installed; elsewhere without one its tests are skipped.
+pooler:
+	@PATH="$$PATH:/usr/sbin"; command -v pgbouncer >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends pgbouncer >/dev/null; \
+	  else false; fi; } || echo "no PgBouncer found: its tests will be skipped"
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

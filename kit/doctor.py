@@ -85,6 +85,8 @@ async def _store(kit: Kit, *, read_all: bool) -> AsyncIterator[Finding]:
         )
     if kit.store.url.get_backend_name() == "sqlite":
         yield _disk(Path(kit.store.url.database or ""))
+    if found.network is not None:
+        yield Finding("file system", "warning", found.network, "a local disk for SQLite; PostgreSQL for many machines")
     yield _clock("clock of the database", found.offset)
     if doubted:
         said = f"{len(doubted):,} visitors are in quarantine: too many people were asserted of each"

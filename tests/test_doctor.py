@@ -117,7 +117,7 @@ async def test_orders_that_nobody_delivers(tmp_path: Path, clock: FrozenClock) -
 
 
 async def test_a_damaged_file(tmp_path: Path) -> None:
-    """Read as a whole, SQLite's file shows a page that is none."""
+    """SQLite's file has a page that is none: found at its opening, and said in words that help."""
     kit = make_kit(tmp_path, destinations=[rokt(mode=Mode.SHADOW)])
     for number in range(200):
         await kit.report(Conversion(order_id=f"order-{number}", email="jane@example.com"))
@@ -130,9 +130,10 @@ async def test_a_damaged_file(tmp_path: Path) -> None:
         raw.seek((page - 1) * 4096)
         raw.write(b"\xff" * 4096)
 
-    found = await found_by(make_kit(tmp_path, destinations=[rokt(mode=Mode.SHADOW)]), read_all=True)
+    found = await found_by(make_kit(tmp_path, destinations=[rokt(mode=Mode.SHADOW)]))
 
-    assert found["file"].state == "bad"
+    assert found["store"].state == "bad"
+    assert "its file is damaged; stop the shop, keep a copy, restore a backup" in found["store"].said
 
 
 async def test_a_store_that_is_not_there(tmp_path: Path) -> None:

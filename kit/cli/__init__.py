@@ -8,6 +8,7 @@ from kit.cli import export as export
 from kit.cli import identity as identity
 from kit.cli import people as people
 from kit.cli import report as report
+from kit.cli import restored as restored
 from kit.cli import running as running
 from kit.cli.common import app as app
 from kit.cli.common import main as main

@@ -3,6 +3,7 @@
 import enum
 import os
 import sqlite3
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
@@ -19,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, InvalidRequestError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from kit.errors import ConfigurationError
+from kit.store.mounts import network_of
 from kit.store.tables import meta
 from kit.store.turn import Turn
 
@@ -26,6 +28,9 @@ _MIGRATIONS = Path(__file__).with_name("migrations")
 
 #: The oldest revision that code must know to work with the schema, where a migration took something away.
 NEEDS = "schema_needs"
+
+#: Alembic knows one migration at a time: of two, the later one would go on with the earlier one's connection.
+_ALEMBIC = threading.Lock()
 
 #: How often whoever has the turn asks for SQLite's lock, in seconds: SQLite's own waiting grows to 100 ms.
 _PAUSE = 0.0002
@@ -38,8 +43,13 @@ def wal_is_safe(version: tuple[int, ...]) -> bool:
     return version[:2] in {(3, 50), (3, 44)} and version >= ((3, 50, 7) if version[1] == 50 else (3, 44, 6))
 
 
-def journal_mode() -> str:
-    """Return the journal mode for the SQLite in use: WAL where it cannot lose a commit, TRUNCATE elsewhere."""
+def journal_mode(file: Path | None = None) -> str:
+    """Return the journal mode for the SQLite in use: WAL where it cannot lose a commit, TRUNCATE elsewhere.
+
+    Elsewhere is also a `file` on a network file system: the log's index is in memory, which machines do not share.
+    """
+    if file is not None and network_of(file) is not None:
+        return "TRUNCATE"
     return "WAL" if wal_is_safe(sqlite3.sqlite_version_info) else "TRUNCATE"
 
 
@@ -70,8 +80,9 @@ def connect(url: URL, *, lock_timeout: timedelta, read_only: bool = False) -> En
         from kit.store import postgresql
 
         return postgresql.engine_of(url, lock_timeout=lock_timeout, read_only=read_only)
-    _make_private(Path(url.database or ""))
-    seconds = lock_timeout.total_seconds()
+    file = Path(url.database or "")
+    _make_private(file)
+    journal, seconds = journal_mode(file), lock_timeout.total_seconds()
     turn = Turn(Path(f"{url.database}-turn"), patience=lock_timeout / 2)
     # Without its parameters: an error of the database's must not carry an e-mail into a log.
     engine = create_engine(
@@ -85,7 +96,7 @@ def connect(url: URL, *, lock_timeout: timedelta, read_only: bool = False) -> En
         # The driver must not begin transactions on its own; `_begin` below does, with the right lock.
         dbapi.isolation_level = None
         for pragma in (
-            f"journal_mode={journal_mode()}",
+            f"journal_mode={journal}",
             "synchronous=FULL",
             "foreign_keys=ON",
             "trusted_schema=OFF",
@@ -182,7 +193,8 @@ def migrate(engine: Engine) -> None:
             return
         config = _config()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        with _ALEMBIC:
+            command.upgrade(config, "head")
 
 
 def _config() -> Config:

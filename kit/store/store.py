@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import math
 import threading
 import time
@@ -18,8 +19,11 @@ from sqlalchemy.orm import Session
 from kit import forks
 from kit.errors import ConfigurationError, StoreUnavailable
 from kit.store.engine import Schema, clock_offset, connect, migrate, parse_url, schema_of
+from kit.store.health import damage_at_start
 from kit.store.limits import NO_LIMITS, Limits, Room, look
 from kit.store.writer import LoopWaiter, ThreadWaiter, Verb, Waiter, Writer
+
+log = logging.getLogger("kit")
 
 _Argument = TypeVar("_Argument")
 _Result = TypeVar("_Result")
@@ -50,6 +54,15 @@ def write_on_sync(connection: OwnTransactionSync, verb: Verb[_Argument, _Result]
     """`write_on` for code without an event loop."""
     own = connection.connection() if isinstance(connection, Session) else connection
     return verb(own, [argument])[0]
+
+
+def _look_over(readers: Engine) -> None:
+    """Refuse a damaged file before anything is written to it; a backup in its place is taken without a restart."""
+    with readers.connect() as connection:
+        damage = damage_at_start(connection)
+    if damage is not None:
+        log.error("the store's file is damaged: nothing is written to it", extra={"kit.damage": damage})
+        raise StoreUnavailable("its file is damaged; stop the shop, keep a copy, restore a backup")
 
 
 class Store:
@@ -105,6 +118,7 @@ class Store:
                 half_open.callback(engine.dispose)
                 opened.append(engine)
             writers, readers = opened
+            _look_over(readers)
             self._ensure_schema(readers)
             with readers.connect() as connection:
                 self.offset = clock_offset(connection)

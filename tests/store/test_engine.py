@@ -3,7 +3,9 @@
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -88,6 +90,24 @@ def test_four_processes_that_start_at_once_upgrade_once(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "kit.db") as other:
         assert other.execute("select version_num from alembic_version").fetchall() == [(newest,)]
     other.close()
+
+
+def test_stores_that_are_opened_at_once_in_one_process_are_each_migrated(tmp_path: Path) -> None:
+    """By threads of their own, as the kits of several shops are: each gets its own schema on its own connection."""
+    stores = [Store(f"sqlite:///{tmp_path}/{number}.db", timeout=timedelta(seconds=60)) for number in range(6)]
+    together = threading.Barrier(len(stores))
+
+    def opened(store: Store) -> bool:
+        together.wait()
+        store.open()
+        usable = store.read_sync(schema_of) is Schema.USABLE
+        store.close()
+        return usable
+
+    with ThreadPoolExecutor(len(stores)) as threads:
+        found = list(threads.map(opened, stores))
+
+    assert found == [True] * len(stores)
 
 
 def test_postgresql_means_psycopg_3() -> None:
