@@ -45,14 +45,15 @@ def endpoints(
     It captures by itself where no CaptureMiddleware stands around it. Posts take JSON of at most 8 KiB, sent within
     `body_timeout`, from pages of the same origin, of `Kit(origins=…)`, and with `cookie_domain` of the same site.
     `track` names the events that pages may report; list purchase only where nothing else reports it, for anybody can
-    post what a page can. Past one of the `limits` nothing is kept of a post, and the answer is the one of everybody.
+    post what a page can. Past one of the `limits` nothing is kept of a post, and the answer is the one of everybody;
+    only a no to `consent` always counts.
     """
     limiter = Limiter(limits)
     verbs: dict[str, Verb] = {
         "/collect": _Limited(collect, limiter),
         "/identify": _Limited(Identify(limiter), limiter),
         "/track": _Limited(Track(checked_names(track)), limiter),
-        "/consent": decide,
+        "/consent": _Limited(decide, limiter, unless=_is_a_no),
         "/reset": reset,
     }
     posts = [Route(path, _Post(kit, verb, body_timeout.total_seconds())) for path, verb in verbs.items()]
@@ -65,17 +66,26 @@ def endpoints(
 
 
 class _Limited:
-    """A verb that does nothing for who has posted too much, and does not tell."""
+    """A verb that does nothing for who has posted too much, and does not tell; but for bodies that are not counted."""
 
-    def __init__(self, verb: Verb, limiter: Limiter) -> None:
+    def __init__(self, verb: Verb, limiter: Limiter, *, unless: Callable[[object], bool] = lambda _: False) -> None:
         self.verb = verb
         self.limiter = limiter
+        self.unless = unless
 
     async def __call__(self, kit: Kit, request: Request, body: object) -> Cookies | HTTPStatus:
-        if (limit := self.limiter.passed(request)) is not None:
+        if not self.unless(body) and (limit := self.limiter.passed(request)) is not None:
             kit.faults.count(f"limits.{limit}")
             return ()
         return await self.verb(kit, request, body)
+
+
+def _is_a_no(body: object) -> bool:
+    """Return whether a post to consent must count, whoever sends it and how often.
+
+    A no that repeats one writes nothing, and a no that follows a yes comes as seldom as a yes does: those are limited.
+    """
+    return isinstance(body, dict) and body.get("granted") is False
 
 
 class _ByName:

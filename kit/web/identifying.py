@@ -43,10 +43,12 @@ class Identify:
         return ()
 
     async def _assert(self, kit: Kit, request: Request, claims: Mapping[str, str]) -> None:
+        if not claims:
+            return
         lookups = [kit.intake.identity(_KINDS[name], value).lookup for name, value in claims.items()]
-        if not self.limiter.may_assert(lookups):
-            kit.faults.count("limits.identity")
-        elif claims:
+        if (limit := self.limiter.passed_asserting(request, lookups)) is not None:
+            kit.faults.count(f"limits.{limit}")
+        else:
             await kit.assert_identity(request, **claims)
 
 

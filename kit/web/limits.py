@@ -1,4 +1,4 @@
-"""How often pages may post: token buckets for visitors, addresses and identities, in memory that cannot grow."""
+"""How often pages may post: token buckets for visitors, addresses, identities and all, in memory that cannot grow."""
 
 import time
 from collections import OrderedDict
@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from kit.capture import capture_of, visit_of
 from kit.errors import ConfigurationError
+from kit.model import VisitorId
 
 Seconds = Callable[[], float]
 """Returns seconds that never go back."""
@@ -32,22 +33,34 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostLimits:
-    """How often collect, identify and track may be posted to, counted in each process. Past one nothing is kept.
+    """How often pages may post, counted in each process. Past a limit nothing is kept of a post. None sets none.
 
-    `visitor`     posts of one visitor; 120 a minute: somebody who opens a page a second with an event on each.
-    `address`     posts from one client address, an IPv6 one by its /64; 1,200 a minute: an office, or the few hundred
-                  phones that a carrier puts behind one address. One that is not global is not counted: it is the shop's
-                  own proxy, unnamed in `trusted_proxies`.
-    `identity`    posts that assert one e-mail, phone or customer number, of whomever; 120 in ten minutes: a signed-in
-                  person's pages say it again and again, and lose nothing by a limit, for the link is there.
-    `remembered`  how many of each are remembered; 32,768, which is 8 MiB. Who was longest silent is forgotten first.
+    Of all posts but a no to `consent`, which always counts, and `reset`, which keeps nothing:
 
-    None sets no limit.
+    `visitor`     of one visitor; 120 a minute: somebody who opens a page a second with an event on each.
+    `address`     from one client address, an IPv6 one by its /64; 1,200 a minute: an office, or the few hundred phones
+                  that a carrier puts behind one address. One that is not global is not counted: it is the shop's own
+                  proxy, unnamed in `trusted_proxies`.
+
+    Of posts that assert who somebody is: `identify` without a token, by a visitor. A signed-in person's pages say it
+    again and again, and lose nothing past these limits: the link is there, or the next page makes it. Signed tokens are
+    not counted here: nobody but the shop can make one, and a forged one never reaches the store.
+
+    `asserted`    of one visitor; 10 a minute, which is one more every six seconds: nobody types a form faster.
+    `identity`    of one e-mail, phone or customer number, by whomever; 120 in ten minutes.
+    `everybody`   of all visitors together; 200 a second: what 12,000 pages a minute say in one process, on a shop's
+                  busiest day. It stops whoever has addresses without number, and bounds what such a flood writes.
+                  Meanwhile assertions of others are lost too; collect, track, decisions, tokens and orders are not.
+
+    `remembered`  how many visitors, addresses and identities are remembered; 32,768, which is 30 MiB in all. Who was
+                  longest silent is forgotten first.
     """
 
     visitor: Rate | None = Rate(posts=120, per=timedelta(minutes=1))
     address: Rate | None = Rate(posts=1_200, per=timedelta(minutes=1))
+    asserted: Rate | None = Rate(posts=10, per=timedelta(minutes=1))
     identity: Rate | None = Rate(posts=120, per=timedelta(minutes=10))
+    everybody: Rate | None = Rate(posts=200, per=timedelta(seconds=1))
     remembered: int = 32_768
 
     def __post_init__(self) -> None:
@@ -90,20 +103,36 @@ class Limiter:
 
         self._visitors = buckets(limits.visitor)
         self._addresses = buckets(limits.address)
+        self._asserted = buckets(limits.asserted)
         self._identities = buckets(limits.identity)
+        self._everybody = buckets(limits.everybody)
 
     def passed(self, request: Request) -> str | None:
         """Return which limit this post is past, "visitor" or "address", or None where it is past none."""
-        visit = visit_of(request)
-        if not _takes(self._visitors, visit.visitor.id if visit is not None and visit.visitor is not None else None):
+        if not _takes(self._visitors, _visitor(request)):
             return "visitor"
         capture = capture_of(request)
         address = capture.reading().ip() if capture is not None else None
         return None if _takes(self._addresses, _network(address)) else "address"
 
-    def may_assert(self, lookups: Iterable[str]) -> bool:
-        """Return whether all of these identities may be told of once more."""
-        return all(_takes(self._identities, lookup) for lookup in lookups)
+    def passed_asserting(self, request: Request, lookups: Iterable[str]) -> str | None:
+        """Return which limit it is past to assert these identities: "asserted", "identity" or "everybody", or None.
+
+        What one limit refuses is not counted by the next, wider one. Without a visitor nothing is linked, nor counted.
+        """
+        visitor = _visitor(request)
+        if visitor is None:
+            return None
+        if not _takes(self._asserted, visitor):
+            return "asserted"
+        if not all(_takes(self._identities, lookup) for lookup in lookups):
+            return "identity"
+        return None if _takes(self._everybody, "everybody") else "everybody"
+
+
+def _visitor(request: Request) -> VisitorId | None:
+    visit = visit_of(request)
+    return visit.visitor.id if visit is not None and visit.visitor is not None else None
 
 
 def _takes(buckets: Buckets | None, key: Hashable | None) -> bool:

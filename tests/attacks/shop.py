@@ -32,7 +32,7 @@ LOOKING = {"/own", "/cached"}
 DOCUMENTED = frozenset({200, 204, 304, 400, 403, 404, 405, 408, 413, 415})
 
 #: Else most of them would not be looked at.
-UNLIMITED = PostLimits(visitor=None, address=None, identity=None)
+UNLIMITED = PostLimits(visitor=None, address=None, asserted=None, identity=None, everybody=None)
 TRACKED = frozenset({"add_to_cart", "purchase"})
 
 

@@ -8,7 +8,7 @@ import platform
 import sqlite3
 from pathlib import Path
 
-BENCHMARKS = ("middleware", "report", "growth", "drain")
+BENCHMARKS = ("middleware", "report", "growth", "drain", "identify")
 
 
 def main() -> None:
