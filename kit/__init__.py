@@ -11,6 +11,7 @@ from kit.model import Conversion as Conversion
 from kit.model import Item as Item
 from kit.model import Reported as Reported
 from kit.store.limits import Limits as Limits
+from kit.store.quarantine import Quarantine as Quarantine
 from kit.store.retention import Retention as Retention
 
 from_env = Kit.from_env

@@ -1,15 +1,17 @@
 """Looks a shop's set-up over before a vendor or a crash does: store, disk, clocks, credentials, a worker that works,
 and whether the vendors still answer as they did."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from kit.destinations import Destination
+from kit.destinations import AdRoll, Destination
 from kit.destinations.base import Answer, Authentication, Token, Trial
 from kit.destinations.shape import Shape, shape_of
 from kit.destinations.wire import Exchange, Wire
@@ -18,12 +20,15 @@ from kit.kit import Kit
 from kit.model import Mode, Verdict
 from kit.store.answers import Seen, keep_answers, seen_answers
 from kit.store.health import damage, health
+from kit.store.pixels import PIXELS, DoubleReport, double_reports
 from kit.store.quarantine import quarantined
 
 #: A clock this far off makes vendors refuse events, or count them for another day.
 SKEW = timedelta(seconds=120)
 #: What is due for longer than this, with nothing holding it back, has no worker.
 STALL = timedelta(minutes=5)
+#: How far back what pages noted of vendors' pixels is looked at.
+WEEK = timedelta(days=7)
 _DEADLINE = timedelta(seconds=10)
 
 State = Literal["good", "warning", "bad"]
@@ -56,6 +61,8 @@ async def examine(
             findings += await _answers(kit, destination.name)
         if can_tell and compare and exchange is not None and exchange.answer is not None:
             findings.append(await _compared(kit, destination, exchange.answer))
+    if can_tell:
+        findings += await _reported_beside(kit)
     return findings
 
 
@@ -65,7 +72,7 @@ async def _store(kit: Kit, *, read_all: bool) -> AsyncIterator[Finding]:
         await kit.ready()
         found = await kit.store.read(lambda connection: health(connection, names))
         broken = await kit.store.read(damage) if read_all else None
-        doubted = await kit.store.read(quarantined)
+        doubted = await kit.store.read(partial(quarantined, rule=kit.quarantine))
     except ConfigurationError as error:
         yield Finding("store", "bad", error.setting, error.reason)
         return
@@ -166,6 +173,25 @@ async def _answers(kit: Kit, name: str) -> list[Finding]:
     return [
         Finding(f"answers of {name}", "warning", said, "`kit answers` lists them; did the vendor change something?")
     ]
+
+
+async def _reported_beside(kit: Kit) -> list[Finding]:
+    """Return how many orders of the last week were delivered to a vendor whose pixel reported them from the page."""
+    since = datetime.now(UTC) - WEEK
+    vendors = {destination.name: destination.vendor for destination in kit.destinations}
+    left = {one.name: one.pixel_reports for one in kit.destinations if isinstance(one, AdRoll)}
+    found = await asyncio.to_thread(double_reports, kit.store, vendors, since=since)
+    return [_doubled(one) for one in found if one.name not in left.get(one.destination, ())]
+
+
+def _doubled(one: DoubleReport) -> Finding:
+    pixel = PIXELS[one.vendor]
+    about = f"pixel beside {one.destination}"
+    said = f"{one.orders:,} {one.name} events of the last week were reported by {pixel.title}'s pixel too"
+    if pixel.repeat is not None:
+        return Finding(about, "good", f"{said}; {pixel.repeat}")
+    setting = f'{pixel.title}(pixel_reports={{"{one.name}"}})'
+    return Finding(about, "warning", said, f"{pixel.title} counts both; {setting} leaves them to the pixel")
 
 
 async def _compared(kit: Kit, destination: Destination, answer: Answer) -> Finding:

@@ -21,6 +21,7 @@ from kit.model import (
 )
 from kit.store.events import Report
 from kit.store.people import NOBODY, Identity, Link, OrderLink
+from kit.store.quarantine import Quarantine
 
 
 @runtime_checkable
@@ -51,8 +52,9 @@ class Person:
 class Intake:
     """Turns what a shop calls with into what the store's verbs take. `index_key` is learnt later, from the store."""
 
-    def __init__(self, rules: CaptureRules, destinations: Sequence[str]) -> None:
+    def __init__(self, rules: CaptureRules, destinations: Sequence[str], quarantine: Quarantine) -> None:
         self.rules = rules
+        self.quarantine = quarantine
         self.index_key = b""
         self._destinations = tuple(destinations)
         self._unknown_is_granted = self.may_keep(self._unknown)
@@ -98,6 +100,7 @@ class Intake:
             destinations=self._destinations,
             now=now,
             store_ahead=store_ahead,
+            quarantine=self.quarantine,
         )
 
     def order(self, request: HasScope, order_id: str) -> OrderLink:
@@ -127,6 +130,7 @@ class Intake:
             consent=consent,
             unknown_is_granted=self._unknown_is_granted,
             at=self.rules.clock(),
+            quarantine=self.quarantine,
         )
 
     def moved(self, link: Link, request: HasScope | None) -> Link | None:

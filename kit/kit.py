@@ -26,6 +26,7 @@ from kit.store.events import report, report_from_page
 from kit.store.jobs import Cancelled, Job, Jobs, cancel, queue
 from kit.store.limits import Limits
 from kit.store.people import Touch
+from kit.store.quarantine import QUARANTINE, Quarantine
 from kit.store.retention import Retention
 from kit.store.store import OwnTransaction, OwnTransactionSync, write_on, write_on_sync
 from kit.tokens import IdentityTokens, Refusal
@@ -83,6 +84,8 @@ class Kit:
     `store_timeout`  the longest that report, link and identify may take; then they raise StoreUnavailable.
     `limits`         how much the store may hold; past it `report` raises StoreFull, a StoreUnavailable.
     `retention`      how long the store keeps what it no longer needs; the worker lets go of it.
+    `quarantine`     how many names may be asserted of a visitor, and of how many visitors a name, before neither is
+                     believed.
     `worker`         whether `lifespan` also delivers; switch it off where `kit worker` runs.
 
     Raises ConfigurationError, naming the setting, for anything that could not work.
@@ -106,6 +109,7 @@ class Kit:
         store_timeout: timedelta = timedelta(seconds=2),
         limits: Limits = _LIMITS,
         retention: Retention = _RETENTION,
+        quarantine: Quarantine = QUARANTINE,
         worker: bool = True,
         clock: Clock = utc_now,
     ) -> None:
@@ -123,7 +127,8 @@ class Kit:
         audience = f"{self.rules.cookie_name.decode()} {self.rules.cookie_domain or ''}".rstrip()
         self.tokens = IdentityTokens(self.rules.secret_keys, audience=audience, clock=clock)
         self.store = Store(store, timeout=store_timeout, limits=limits)
-        self.intake = Intake(self.rules, [each.name for each in self.destinations if each.reports])
+        self.quarantine = quarantine
+        self.intake = Intake(self.rules, [each.name for each in self.destinations if each.reports], quarantine)
         self.retention = retention
         self.clock = clock
         self.worker = self.worker_for(self.destinations)
@@ -186,11 +191,12 @@ class Kit:
         """Store the conversion and one delivery for each destination; return when they are durable.
 
         Identifiers come from the conversion, the order's link, the request, the visitor and the customer's verified
-        devices, the first with a value winning. The same order again is the same event. `consent` is the shop's word:
-        False always counts, True where nobody is known to have decided. With `connection`, a SQLAlchemy AsyncConnection
-        or AsyncSession on the database that holds the store's tables, the report joins its transaction: it is durable
-        when that commits, and gone when that rolls back. Raises InvalidInput, and StoreUnavailable when the store does
-        not answer within `store_timeout`; on the shop's own connection the database's errors are the shop's.
+        devices, the first with a value winning; of each vendor's clicks the newest made before it, at most 90 days. The
+        same order again is the same event. `consent` is the shop's word: False always counts, True where nobody is
+        known to have decided. With `connection`, a SQLAlchemy AsyncConnection or AsyncSession on the database that
+        holds the store's tables, the report joins its transaction: it is durable when that commits, and gone when that
+        rolls back. Raises InvalidInput, and StoreUnavailable when the store does not answer within `store_timeout`; on
+        the shop's own connection the database's errors are the shop's.
         """
         until = await self.ready()
         entry = self.intake.report(
@@ -299,7 +305,7 @@ class Kit:
         person = Person(email=email, phone=phone, customer_id=customer_id)
         link = self.intake.link(request, None, person, level=people.ASSERTED, source="page")
         if link is not None:
-            await self.store.write(people.keep_links, link, until=until)
+            await self.store.write(people.assert_links, link, until=until)
 
     async def keep_consent(self, request: HasScope, granted: bool) -> None:
         """Keep this visitor's decision; the newest one counts when anything is sent. The store's silence is counted."""
@@ -328,7 +334,12 @@ class Kit:
         customer = self.intake.identity("customer", customer_id) if customer_id is not None else None
         return await self.store.read(
             lambda connection: known.identifiers_by(
-                connection, visitor=visitor, customer=customer, order_id=order_id, now=self.clock()
+                connection,
+                visitor=visitor,
+                customer=customer,
+                order_id=order_id,
+                quarantine=self.quarantine,
+                now=self.clock(),
             )
         )
 

@@ -31,6 +31,8 @@ Clock = Callable[[], datetime]
 
 #: How long a delivery is tried before it is given up, unless its destination says otherwise (faults.md 2.1).
 HORIZON = timedelta(days=14)
+#: A click older than this when something was bought is nobody's credit any more.
+CLICK_WINDOW = timedelta(days=90)
 
 #: The store keeps so many letters of a decision's name.
 LONGEST_SIGNAL = 32
@@ -47,22 +49,31 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class ClickId:
-    """An ad platform's token from a landing URL. `vendor` is `adroll`, `rokt` or a parameter's own name (`gclid`)."""
+    """An ad platform's token from a landing URL. `vendor` is `adroll`, `rokt` or a parameter's own name (`gclid`).
+
+    `visitor` is the browser that clicked, where that is known: the same click from two of them is one.
+    """
 
     vendor: str
     value: str = field(repr=False)
     clicked_at: datetime
+    visitor: VisitorId | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Touchpoint:
-    """One arrival from an advertisement or a campaign link. URLs are cleaned before they stand here."""
+    """One arrival from an advertisement or a campaign link. URLs are cleaned before they stand here.
+
+    The cookie has no room for URLs and the User-Agent: they are in the touchpoint of a landing, on its way to the
+    store.
+    """
 
     at: datetime
     click_ids: tuple[ClickId, ...] = ()
     utm: Mapping[str, str] = field(default_factory=dict)
     url: str | None = None
     referrer: str | None = None
+    user_agent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,16 +3,20 @@
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from kit import Conversion
-from kit.cli.common import print_json
-from kit.model import Mode
+from kit.cli.common import print_json, span
+from kit.model import ClickId, Consent, Identifiers, Mode, VisitorId
+from kit.store import people
 from kit.store.overview import Pause, pause
-from tests.support import make_kit, rockerbox, rokt
+from kit.store.pixels import PixelReport, keep_pixel_reports
+from tests.support import NOON, Browser, FrozenClock, adroll, make_kit, rockerbox, rokt
+
+HOUR = timedelta(hours=1)
 
 
 def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -67,6 +71,80 @@ async def test_why_tells_one_orders_story_without_its_values(shop: Path) -> None
     assert "email" in printed
     assert "shadow" in printed
     assert "jane@example.com" not in printed
+
+
+@pytest.fixture
+async def two_devices(tmp_path: Path) -> Path:
+    """A customer who clicked on the phone, three days later on the laptop, and bought there."""
+    clock = FrozenClock()
+    kit = make_kit(tmp_path, destinations=[adroll(mode=Mode.SHADOW)], clock=clock)
+    phone = Browser(kit, headers={"user-agent": "Mozilla/5.0 (iPhone; CPU iPhone OS 26_1) Mobile Safari/604.1"})
+    laptop = Browser(kit, headers={"user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Firefox/145.0"})
+    for browser, landing in ((phone, "/?adct=on-the-phone"), (laptop, "/?gclid=on-the-laptop")):
+        await browser.open(landing)
+        await browser.open("/in", act=lambda page: kit.identify(page, customer_id="c-1"))
+        clock.passes(timedelta(days=3))
+    clock.passes(timedelta(days=-2))
+    await laptop.open("/", act=lambda page: kit.report(Conversion(order_id="order-1", email="jane@example.com"), page))
+    kit.store.close()
+    return tmp_path
+
+
+async def test_why_says_on_which_device_each_click_was_made(two_devices: Path) -> None:
+    """And how long before the order: in its own browser, or on another one of the same customer's."""
+    printed = run("why", "order-1", folder=two_devices).stdout.splitlines()
+
+    assert "  gclid        1 day before, in the browser of this order: Linux · Firefox" in printed
+    assert "  adroll       4 days before, on another device of this customer: iPhone · Safari" in printed
+    assert not [line for line in printed if "on-the-" in line]
+
+
+async def test_why_says_it_to_programs_too(two_devices: Path) -> None:
+    """With the time of the click, and no click id."""
+    (found,) = json.loads(run("why", "order-1", "--json", folder=two_devices).stdout)
+
+    assert {click.pop("vendor"): click for click in found["clicks"]} == {
+        "gclid": {
+            "at": "2026-01-18T12:00:00+00:00",
+            "seconds_before": 86_400,
+            "own": True,
+            "device": "Linux · Firefox",
+        },
+        "adroll": {
+            "at": "2026-01-15T12:00:00+00:00",
+            "seconds_before": 345_600,
+            "own": False,
+            "device": "iPhone · Safari",
+        },
+    }
+
+
+async def test_why_does_not_guess_a_device(tmp_path: Path) -> None:
+    """An event from before clicks had one, whose touchpoint is gone; and a click that came after the order."""
+    clock = FrozenClock()
+    kit = make_kit(tmp_path, destinations=[adroll(mode=Mode.SHADOW)], clock=clock)
+    found = Identifiers(
+        visitor=VisitorId("v" * 22),
+        click_ids=(ClickId("adroll", "a", NOON - timedelta(seconds=50)), ClickId("gclid", "b", NOON + HOUR)),
+    )
+    granted = Consent(granted=True, signal="test", at=NOON)
+    await kit.store.write(people.keep_orders, people.OrderLink(order_id="order-1", identifiers=found, consent=granted))
+    await kit.report(Conversion(order_id="order-1"))
+    kit.store.close()
+
+    printed = run("why", "order-1", folder=tmp_path).stdout
+
+    assert "adroll       less than a minute before, in a browser that is not known any more\n" in printed
+    assert "gclid        afterwards, in a browser that is not known any more\n" in printed
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "less than a minute"), (60, "1 minute"), (7_199, "1 hour"), (86_400, "1 day"), (864_000, "10 days")],
+)
+def test_a_duration_is_said_in_its_largest_unit(seconds: int, said: str) -> None:
+    """Rounded down, in English."""
+    assert span(timedelta(seconds=seconds)) == said
 
 
 async def test_replay_puts_back_what_was_skipped_and_says_how_many(shop: Path) -> None:
@@ -128,6 +206,30 @@ async def test_why_shows_what_a_repeat_said_differently(tmp_path: Path) -> None:
     kit.store.close()
 
     assert "reported again with another value" in run("why", "order-1", folder=tmp_path).stdout
+
+
+async def test_why_tells_whose_pixel_reported_the_order_too(tmp_path: Path) -> None:
+    """What to do where the vendor counts both; nothing where it tells a repeat, or the setting says it already."""
+    for name, reports in (("counts", frozenset[str]()), ("left", frozenset({"purchase"}))):
+        (tmp_path / name).mkdir()
+        kit = make_kit(tmp_path / name, destinations=[adroll(mode=Mode.SHADOW, pixel_reports=reports)])
+        await kit.report(Conversion(order_id="order-1", email="jane@example.com"))
+        await kit.worker.drain()
+        for vendor in ("adroll", "rokt"):
+            note = PixelReport(order_id="order-1", vendor=vendor, at=datetime.now(UTC))
+            await kit.store.write(keep_pixel_reports, note)
+        kit.store.close()
+
+    counts, left = (run("why", "order-1", folder=tmp_path / name).stdout for name in ("counts", "left"))
+    programs = json.loads(run("why", "order-1", "--json", folder=tmp_path / "counts").stdout)
+
+    said = "AdRoll's pixel on the page reported this order too"
+    assert (
+        f'{said}: if the delivery counts as well, AdRoll(pixel_reports={{"purchase"}}) leaves it to the pixel' in counts
+    )
+    assert "Rokt's pixel on the page reported this order too: Rokt tells a repeat by transactionid" in counts
+    assert f"{said}, as pixel_reports says" in left
+    assert [one["reported_by_pixels"] for one in programs] == [["adroll", "rokt"]]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kit import Conversion, Kit
+from kit import Conversion, Kit, Quarantine
 from kit.destinations import Destination
 from kit.doctor import Finding, examine
 from kit.intake import Person
@@ -18,6 +18,8 @@ from kit.model import Mode, VisitorId
 from kit.sandbox import Addresses, Sandbox
 from kit.store import people
 from kit.store.overview import Pause, pause
+from kit.store.pixels import PixelReport, keep_pixel_reports
+from kit.store.tables import deliveries
 from tests.postgres import Server
 from tests.support import FrozenClock, adroll, make_kit, rockerbox, rokt
 
@@ -236,7 +238,37 @@ async def test_visitors_in_quarantine_are_counted(tmp_path: Path) -> None:
         await kit.store.write(people.keep_links, link)
 
     found = await found_by(kit)
+    lenient = await found_by(make_kit(tmp_path, destinations=[], quarantine=Quarantine(names=6)))
 
+    assert "identities" not in lenient
     assert found["identities"].state == "warning"
     assert found["identities"].said.startswith("1 visitors are in quarantine")
     assert "kit identity list" in found["identities"].advice
+
+
+async def test_orders_that_a_pixel_reported_as_well(tmp_path: Path) -> None:
+    """AdRoll counts both: with the setting to write. Rokt tells a repeat; what is left to the pixel is no fault."""
+    made = [adroll(), rokt(), adroll(name="adroll-b", pixel_reports={"purchase"})]
+    kit = make_kit(tmp_path, destinations=made)
+    for number in range(3):
+        await kit.report(Conversion(order_id=f"order-{number}", email="jane@example.com"))
+    delivered = deliveries.update().values(state="delivered")
+    await kit.store.write(lambda connection, asked: [connection.execute(delivered) and None for _ in asked], None)
+    noted = [("order-0", "adroll", 6), ("order-1", "adroll", 6), ("order-2", "adroll", 8), ("order-2", "rokt", 6)]
+    for order_id, vendor, days in noted:
+        note = PixelReport(order_id=order_id, vendor=vendor, at=datetime.now(UTC) - timedelta(days=days))
+        await kit.store.write(keep_pixel_reports, note)
+
+    found = await found_by(kit, ask_vendors=False)
+
+    doubled, told = found["pixel beside adroll"], found["pixel beside rokt"]
+    assert (doubled.state, doubled.said) == (
+        "warning",
+        "2 purchase events of the last week were reported by AdRoll's pixel too",
+    )
+    assert 'AdRoll(pixel_reports={"purchase"}) leaves them to the pixel' in doubled.advice
+    assert (told.state, told.advice) == ("good", "")
+    assert told.said.startswith(
+        "1 purchase events of the last week were reported by Rokt's pixel too; Rokt tells a repeat"
+    )
+    assert "pixel beside adroll-b" not in found

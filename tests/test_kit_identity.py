@@ -8,7 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from kit import Conversion, InvalidInput, Kit
+from kit import Conversion, InvalidInput, Kit, Quarantine
 from kit.capture import STATE, Capture, Shared
 from kit.model import VisitorId
 from kit.store.tables import links
@@ -133,6 +133,37 @@ async def test_a_quarantined_browser_gives_its_orders_what_they_say_and_what_is_
     one, two = await identifiers(kit, "one"), await identifiers(kit, "two")
     assert (one.email, one.phone, one.click_id("adroll")) == (None, None, "click")
     assert (two.email, two.phone) == (JANE, None)
+
+
+@pytest.mark.usefixtures("both_engines")
+async def test_a_shop_sets_its_own_figures_of_a_quarantine(tmp_path: Path, clock: FrozenClock) -> None:
+    """From the third address on none serves an order, and the second visitor of one address is refused its link."""
+    rule = Quarantine(names=2, visitors=1)
+    kits = [make_kit(tmp_path, clock=clock, quarantine=rule), make_kit(tmp_path, clock=clock)]
+    for kit in kits:
+        kit.open()
+    strict, lenient = kits
+    browser, other = Browser(strict), Browser(strict)
+    await browser.open("/?adct=click")
+    await other.open("/")
+    for number in range(4):
+        clock.passes(timedelta(seconds=1))
+        await browser.open("/", act=lambda page, n=number: strict.assert_identity(page, email=f"v{n}@example.com"))
+    await other.open("/", act=lambda page: strict.assert_identity(page, email="v0@example.com", phone="3238675309"))
+
+    await browser_reports(browser, purchase("one"))
+    browser.kit = lenient
+    await browser_reports(browser, purchase("two"))
+    visitors = [each.cookies["kit"][1:23] for each in (browser, other)]
+    found = [[await kit.identifiers(visitor=visitor) for visitor in visitors] for kit in kits]
+    one, two = await identifiers(strict, "one"), await identifiers(strict, "two")
+    for kit in kits:
+        kit.store.close()
+
+    assert (one.email, one.click_id("adroll")) == (None, "click")
+    assert (two.email, two.click_id("adroll")) == ("v2@example.com", "click")
+    assert [[each.email for each in row] for row in found] == [[None, None], ["v2@example.com", None]]
+    assert found[0][1].phone == "3238675309"
 
 
 # ---------------------------------------------------------------- tokens

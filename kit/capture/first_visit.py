@@ -62,7 +62,8 @@ def first_visit(
     """Return the visitor that this page makes, whose answer is silent; None when nothing may be set."""
     host = headers.get(b"host", b"")[:LONGEST_HOST]
     attributes = both_attributes(host, scope.get("scheme", ""), rules.cookie_domain, rules.insecure_cookies)
-    if attributes is None or is_bot(headers.get(b"user-agent", b"")[:LONGEST_AGENT]):
+    agent = headers.get(b"user-agent", b"")[:LONGEST_AGENT]
+    if attributes is None or is_bot(agent):
         return None
     now = int(rules.seconds())
     at = visitor_cookie.moment(now)
@@ -83,10 +84,11 @@ def first_visit(
     referrer = headers.get(b"referer")
     touch = Touchpoint(
         at=at,
-        click_ids=tuple([ClickId(vendor, value, at) for vendor, value in arrival.clicks.items()]),
+        click_ids=tuple([ClickId(vendor, value, at, visitor) for vendor, value in arrival.clicks.items()]),
         utm=arrival.utm,
         url=urls.page_url(scope, host, arrival.pairs, plain=arrival.plain),
         referrer=urls.clean_referrer(referrer[: urls.LONGEST_URL]) if referrer else None,
+        user_agent=agent.decode("latin-1") or None,
     )
     told = (visitor, touch, own, consent) if arrival.clicks else None
     return FirstVisit(visitor, now, arrival, touch, consent), (set_cookies, told)

@@ -152,8 +152,8 @@ class Reading:
         return self._arrival if isinstance(self._arrival, Arrival) else None
 
     def place(self) -> visitor_cookie.Place:
-        """Return the cleaned URL and referrer of a touch; the cookie has no room for them."""
-        return self.url(), self.referrer()
+        """Return what a touch has beside what the cookie has room for."""
+        return self.url(), self.referrer(), self.user_agent()
 
     def visitor(self) -> Visitor | None:
         known = self.known()

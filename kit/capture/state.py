@@ -226,5 +226,8 @@ def _placed(touch: Touchpoint | None, reading: Reading, url: str | None, referre
         return None
     page = reading.rules.kept_url(url) if url else None
     return replace(
-        touch, url=page, referrer=urls.clean_referrer(referrer.encode("utf-8", "replace")) if referrer else None
+        touch,
+        url=page,
+        referrer=urls.clean_referrer(referrer.encode("utf-8", "replace")) if referrer else None,
+        user_agent=reading.user_agent(),
     )

@@ -43,12 +43,12 @@ _FIRST_KEPT = ("adroll", "rokt")
 _CLICKED_AT = attrgetter("clicked_at")
 
 
-Place = tuple[str | None, str | None]
-"""Cleaned URL and referrer."""
+Place = tuple[str | None, str | None, str | None]
+"""Cleaned URL and referrer, and the User-Agent."""
 
 
 def nowhere() -> Place:
-    return None, None
+    return None, None, None
 
 
 class VisitorCookie(NamedTuple):
@@ -93,7 +93,7 @@ def touched(
 ) -> Touchpoint | None:
     """Return the touch that this arrival is, or None when it tells nothing new: a reload, a way back.
 
-    A click that is known keeps its time; `place` is asked for URL and referrer of a new touch. An arrival without
+    A click that is known keeps its time; `place` is asked for what the cookie has no room for. An arrival without
     clicks is new when its utm differs from the last touch's.
     """
     known = {click.vendor: click for click in cookie.clicks} if cookie.clicks else {}
@@ -105,11 +105,13 @@ def touched(
             clicks.append(old)
         else:
             new = True
-            clicks.append(ClickId(vendor, value, at))
+            clicks.append(ClickId(vendor, value, at, cookie.id))
     if not new and (clicks or (cookie.last is not None and cookie.last.utm == arrival.utm)):
         return None
-    url, referrer = place()
-    return Touchpoint(at=at, click_ids=tuple(clicks), utm=arrival.utm, url=url, referrer=referrer)
+    url, referrer, user_agent = place()
+    return Touchpoint(
+        at=at, click_ids=tuple(clicks), utm=arrival.utm, url=url, referrer=referrer, user_agent=user_agent
+    )
 
 
 def with_touch(cookie: VisitorCookie, touch: Touchpoint) -> VisitorCookie:
@@ -249,36 +251,37 @@ def _decoded(text: str) -> VisitorCookie:
     if text[0] != _VERSION or not _ID(text[1:23]):
         raise ValueError("not this version")
     records = text[_HEAD:].split("!")[1:]
-    clicks = {click.vendor: click for record in records if record[0] == "c" for click in (_click_of(record[1:]),)}
+    visitor_id = VisitorId(text[1:23])
+    found = [_click_of(record[1:], visitor_id) for record in records if record[0] == "c"]
+    clicks = {click.vendor: click for click in found}
     touches: dict[str, Touchpoint | None] = {"l": None, "f": None}
     for record in records:
         if record[0] in touches:
-            touches[record[0]] = _touch_of(record[1:], clicks) if len(record) > 1 else touches["l"]
-    visitor_id = VisitorId(text[1:23])
+            touches[record[0]] = _touch_of(record[1:], clicks, visitor_id) if len(record) > 1 else touches["l"]
     return VisitorCookie(
         visitor_id, int(text[ISSUED]), int(text[_BORN]), tuple(clicks.values()), touches["f"], touches["l"]
     )
 
 
-def _click_of(body: str) -> ClickId:
+def _click_of(body: str, visitor: VisitorId) -> ClickId:
     vendor, value, at = body.split("*")
-    return ClickId(unquote(vendor), unquote(value), _time(at))
+    return ClickId(unquote(vendor), unquote(value), _time(at), visitor)
 
 
-def _touch_of(body: str, newest: dict[str, ClickId]) -> Touchpoint:
+def _touch_of(body: str, newest: dict[str, ClickId], visitor: VisitorId) -> Touchpoint:
     at, clicks, utm = body.split("*")
     return Touchpoint(
         at=_time(at),
-        click_ids=tuple(_clicks_of(clicks, newest)),
+        click_ids=tuple(_clicks_of(clicks, newest, visitor)),
         utm={_UTM_NAMES[pair[0]]: unquote(pair[1:]) for pair in utm.split("|") if pair},
     )
 
 
-def _clicks_of(text: str, newest: dict[str, ClickId]) -> Iterator[ClickId]:
+def _clicks_of(text: str, newest: dict[str, ClickId], visitor: VisitorId) -> Iterator[ClickId]:
     for part in text.split("|") if text else ():
         vendor, _, rest = part.partition("$")
         if rest:
             value, _, at = rest.partition("$")
-            yield ClickId(unquote(vendor), unquote(value), _time(at))
+            yield ClickId(unquote(vendor), unquote(value), _time(at), visitor)
         elif unquote(vendor) in newest:  # else its own record found no room
             yield newest[unquote(vendor)]

@@ -108,6 +108,15 @@ def age(moment: datetime | None) -> str:
     return f"{seconds} s"
 
 
+def span(duration: timedelta) -> str:
+    """Return so long in words, in the largest unit of which there is a whole one: 3 days."""
+    for name, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        number = int(duration.total_seconds()) // size
+        if number:
+            return f"{number} {name}{'s' if number > 1 else ''}"
+    return "less than a minute"
+
+
 def clock(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 

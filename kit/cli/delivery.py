@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
+from sqlalchemy import Connection
 
 from kit.cli.common import (
     TIMES,
@@ -22,12 +24,15 @@ from kit.cli.common import (
     fail,
     moment,
     print_json,
+    span,
     store_of,
     written,
 )
+from kit.devices import device_name
 from kit.model import DeliveryState
 from kit.store.answers import seen_answers
 from kit.store.gates import STOPPED, Gate
+from kit.store.journey import UsedClick, journey, used_clicks
 from kit.store.overview import (
     Pause,
     Replay,
@@ -42,6 +47,7 @@ from kit.store.overview import (
     standings,
     told,
 )
+from kit.store.pixels import PIXELS
 
 
 @app.command()
@@ -82,14 +88,16 @@ def why(
     as_json: JsonOption = False,
 ) -> None:
     """Tell what became of one order at each destination, and why something was not sent."""
-    found = store_of(store).read_sync(lambda connection: told(connection, order_id=order))
+    opened = store_of(store)
+    found = opened.read_sync(lambda connection: told(connection, order_id=order))
+    clicks = opened.read_sync(partial(_clicks_of, found=found))
     if as_json:
-        print_json([_told_json(one) for one in found])
+        print_json([{**_told_json(one), "clicks": _clicks_json(one, clicks[one.event_id])} for one in found])
         return
     if not found:
         fail(f"no event with the order id {order!r} was reported")
     for event_id, deliveries in groupby(found, key=lambda one: one.event_id):
-        _print_story(event_id, list(deliveries))
+        _print_story(event_id, list(deliveries), clicks[event_id])
 
 
 @app.command(name="replay")
@@ -228,7 +236,20 @@ def identifier_names(one: Told) -> Iterable[str]:
             yield name
 
 
-def _print_story(event_id: str, deliveries: list[Told]) -> None:
+def _clicks_of(connection: Connection, *, found: Iterable[Told]) -> dict[str, list[UsedClick]]:
+    """Return of each event the clicks that were gathered for it, with the browsers that made them."""
+    known = {one.event_id: one.identifiers for one in found}
+    return {id_: used_clicks(identifiers, journey(connection, event_id=id_)) for id_, identifiers in known.items()}
+
+
+def _where(click: UsedClick) -> str:
+    if click.own is None:
+        return "in a browser that is not known any more"
+    place = "in the browser of this order" if click.own else "on another device of this customer"
+    return f"{place}: {device_name(click.user_agent)}"
+
+
+def _print_story(event_id: str, deliveries: list[Told], clicks: Iterable[UsedClick]) -> None:
     """Print one event: what it was, what was known of the buyer, and what became of it at each destination."""
     one = deliveries[0]
     granted = {True: "granted", False: "refused", None: "not known"}[one.consent.granted]
@@ -236,13 +257,30 @@ def _print_story(event_id: str, deliveries: list[Told]) -> None:
     console.print(f"  reported     {clock(one.reported_at)}")
     console.print(f"  consent      {granted} ({one.consent.signal})")
     console.print(f"  identifiers  {', '.join(identifier_names(one)) or 'none'}")
+    for click in clicks:
+        when = f"{span(one.at - click.at)} before" if click.at <= one.at else "afterwards"
+        console.print(f"  {click.vendor:<12} {when}, {_where(click)}", markup=False, soft_wrap=True)
     for conflict in one.conflicts:
         console.print(f"  reported again with another {conflict}: the first report stands", style="yellow")
+    for pixel in one.pixels:
+        console.print(f"  {_reported_beside(pixel, deliveries)}", markup=False, soft_wrap=True)
     for each in deliveries:
         state = f"{each.state} ({each.reason})" if each.reason else each.state
         tried = "" if not each.attempts else f", {each.attempts} attempt{'s' if each.attempts > 1 else ''}"
         said = f": {each.detail}" if each.detail else ""
         console.print(f"  {each.destination:<12} {state}{tried}{said}", markup=False, soft_wrap=True)
+
+
+def _reported_beside(vendor: str, deliveries: list[Told]) -> str:
+    """Return that the vendor's pixel reported the order too, and what that means for its deliveries."""
+    pixel = PIXELS[vendor]
+    said = f"{pixel.title}'s pixel on the page reported this order too"
+    if pixel.repeat is not None:
+        return f"{said}: {pixel.repeat}"
+    if any(each.reason == "pixel_reports" for each in deliveries):
+        return f"{said}, as pixel_reports says"
+    setting = f'{pixel.title}(pixel_reports={{"{deliveries[0].name}"}})'
+    return f"{said}: if the delivery counts as well, {setting} leaves it to the pixel"
 
 
 def _standing_json(one: Standing, strange: int) -> dict[str, object]:
@@ -279,7 +317,21 @@ def _told_json(one: Told) -> dict[str, object]:
         "detail": one.detail,
         "attempts": one.attempts,
         "conflicts": list(one.conflicts),
+        "reported_by_pixels": list(one.pixels),
     }
+
+
+def _clicks_json(one: Told, clicks: Iterable[UsedClick]) -> list[dict[str, object]]:
+    return [
+        {
+            "vendor": click.vendor,
+            "at": click.at.isoformat(),
+            "seconds_before": int((one.at - click.at).total_seconds()),
+            "own": click.own,
+            "device": None if click.own is None else device_name(click.user_agent),
+        }
+        for click in clicks
+    ]
 
 
 def _held(gate: Gate) -> str:

@@ -12,9 +12,10 @@ from rich.table import Table
 from kit.cli.common import AppOption, JsonOption, StoreOption, app, clock, console, fail, kit_of, print_json, store_of
 from kit.cli.common import written as write
 from kit.intake import Person
+from kit.kit import Kit
 from kit.model import VisitorId
-from kit.store import quarantine
-from kit.store.quarantine import Told, Undoing
+from kit.store import Store, quarantine
+from kit.store.quarantine import QUARANTINE, Quarantine, Told, Undoing
 
 VisitorArgument = Annotated[str, typer.Argument(help="The visitor's id.")]
 
@@ -23,10 +24,10 @@ app.add_typer(identity, name="identity")
 
 
 @identity.command(name="list")
-def list_command(store: StoreOption = None, as_json: JsonOption = False) -> None:
+def list_command(app: AppOption = None, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List the visitors in quarantine: of them too many e-mails, customer numbers or phones were asserted."""
-    opened = store_of(store)
-    found = opened.read_sync(quarantine.quarantined)
+    opened, rule = _looked_at(app, store)
+    found = opened.read_sync(partial(quarantine.quarantined, rule=rule))
     opened.close()
     if as_json:
         print_json(list(found))
@@ -37,10 +38,12 @@ def list_command(store: StoreOption = None, as_json: JsonOption = False) -> None
 
 
 @identity.command()
-def show(visitor: VisitorArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+def show(
+    visitor: VisitorArgument, app: AppOption = None, store: StoreOption = None, as_json: JsonOption = False
+) -> None:
     """Show whom one visitor is linked to, by whose word, and whether that serves its orders. Values are masked."""
-    opened = store_of(store)
-    found = opened.read_sync(partial(quarantine.links_of, visitor=visitor))
+    opened, rule = _looked_at(app, store)
+    found = opened.read_sync(partial(quarantine.links_of, visitor=visitor, rule=rule))
     opened.close()
     if as_json:
         print_json([_plain(one) for one in found])
@@ -66,7 +69,7 @@ def undo(
         fail("name what is not theirs with --email, --customer or --phone")
     kit = kit_of(app)
     # A wrong setting must not make a store.
-    store_of(kit.store.url.render_as_string(hide_password=False)).close()
+    _store_of_kit(kit).close()
     kit.open()
     keys = [kit.intake.identity(kind, value).lookup for kind, value in given.items()]
     asked = [Undoing(visitor=VisitorId(visitor), kind=kind, lookup=key) for kind, key in zip(given, keys, strict=True)]
@@ -84,6 +87,18 @@ def release(visitor: VisitorArgument, store: StoreOption = None) -> None:
     if not released:
         fail(f"nothing was asserted of visitor {visitor!r}")
     console.print(f"{released:,} links released; what is asserted from now on counts afresh", highlight=False)
+
+
+def _looked_at(app: str | None, store: str | None) -> tuple[Store, Quarantine]:
+    """Return the store to look at and the figures of its shop; without an app, those by default."""
+    if app is None:
+        return store_of(store), QUARANTINE
+    kit = kit_of(app)
+    return store_of(store) if store is not None else _store_of_kit(kit), kit.quarantine
+
+
+def _store_of_kit(kit: Kit) -> Store:
+    return store_of(kit.store.url.render_as_string(hide_password=False))
 
 
 def _table(found: Sequence[Told]) -> Table:

@@ -53,6 +53,7 @@ class Expected:
     outcome: str = "accepted"
     adct: str | None = None
     rokt_id: str | None = None
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -149,7 +150,13 @@ class Visits:
         await laptop.sign_in("ada@example.com", "customer-7")
         order = await laptop.buy("trail-shoe")
         captured = ("adct", "fpc", "e-mail", "customer id", "ip")
-        return Expected(visit="a customer's second device", order=order, captured=captured, adct="click-on-the-phone")
+        return Expected(
+            visit="a customer's second device",
+            order=order,
+            captured=captured,
+            adct="click-on-the-phone",
+            devices=("iPhone · Safari",),
+        )
 
     async def payment_webhook(self) -> Expected:
         browser = self.browser("12.34.56.14")
@@ -275,9 +282,10 @@ def table(lines: Iterable[Line], visits: dict[str, str]) -> Table:
     shown = Table("order", "visit", "captured", *VENDORS, box=SIMPLE, pad_edge=False)
     for line in lines:
         outcomes = [_styled(line.destinations.get(vendor, "")) for vendor in VENDORS]
-        shown.add_row(
-            escape(line.order), visits.get(line.order, "yours"), ", ".join(line.captured) or "nothing", *outcomes
-        )
+        captured = ", ".join(line.captured) or "nothing"
+        if line.devices:
+            captured = f"{captured}; clicked on {', '.join(line.devices)}"
+        shown.add_row(escape(line.order), visits.get(line.order, "yours"), captured, *outcomes)
     return shown
 
 
@@ -296,6 +304,8 @@ def _wrong(expected: Sequence[Expected], lines: Sequence[Line], sandbox: Sandbox
             continue
         if line.captured != one.captured:
             wrong.append(f"{one.visit}: captured {line.captured}, not {one.captured}")
+        if line.devices != one.devices:
+            wrong.append(f"{one.visit}: clicked on {line.devices}, not {one.devices}")
         wrong += [
             f"{one.visit}: {vendor} says {line.destinations.get(vendor)!r}, not {one.outcome!r}"
             for vendor in VENDORS

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Select, select, union_all
 
 from kit.store.impersonal import impersonal
 from kit.store.persons import VISITORS, Finder, Person, Subject, chunks, person_of, ranges, spoken
+from kit.store.pixels import pixels_of
 from kit.store.rows import grouped, milliseconds, moment
 from kit.store.store import Store
 from kit.store.tables import (
@@ -102,10 +103,12 @@ def _told(connection: Connection, *, ids: Sequence[int], finder: Finder) -> list
     differing = grouped(connection.execute(select(conflicts).where(conflicts.c.event.in_(ids))), "event")
     sent = grouped(connection.execute(select(deliveries).where(deliveries.c.event.in_(ids))), "event")
     tried = _attempts(connection, ids)
+    beside = pixels_of(connection, {row.order_id for row in rows if row.order_id is not None})
     return [
         {
             **_plain(row, but={"id", "revision"}),
             "said_differently": [_differing(one, row, finder) for one in differing.get(row.id, ())],
+            "reported_by_pixels": list(beside.get(row.order_id, ())),
             "deliveries": [_delivery(one, tried.get(one.id, ())) for one in sent.get(row.id, ())],
         }
         for row in rows

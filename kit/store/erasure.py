@@ -40,7 +40,18 @@ from kit.store.people import NOBODY
 from kit.store.persons import Finder, Key, Person, Subject, chunks, person_of, ranges
 from kit.store.rows import identifiers_of, identifiers_text, in_order, insert, milliseconds, upsert
 from kit.store.store import Store
-from kit.store.tables import conflicts, consents, deliveries, events, identities, links, orders, tombstones, touchpoints
+from kit.store.tables import (
+    conflicts,
+    consents,
+    deliveries,
+    events,
+    identities,
+    links,
+    orders,
+    pixel_reports,
+    tombstones,
+    touchpoints,
+)
 from kit.store.tombstones import ERASED, visitor_key
 
 #: Events, and rows of other kinds, that one transaction erases: a few milliseconds.
@@ -272,6 +283,8 @@ _EMPTY = {"visitor": None, "identifiers": identifiers_text(NOBODY), "granted": F
 
 
 def _empty(connection: Connection, order_ids: Sequence[str]) -> int:
+    """Empty these orders' snapshots, and forget when a page of theirs was open."""
+    connection.execute(delete(pixel_reports).where(pixel_reports.c.order_id.in_(order_ids)))
     named = (orders.c.order_id.in_(order_ids), orders.c.signal != ERASED)
     return connection.execute(orders.update().where(*named).values(**_EMPTY)).rowcount
 
@@ -326,6 +339,9 @@ def _take_out(connection: Connection, asked: Sequence[_Borrowed]) -> Sequence[No
                 if one.finder.borrowed(kind, getattr(gathered, name), visitor=row.visitor)
             ]
             gone: dict[str, Any] = {name: None for name in theirs if said.get(name) is None}
+            clicks = tuple(click for click in gathered.click_ids if not one.finder.clicked(click.visitor))
+            if len(clicks) < len(gathered.click_ids):
+                gone["click_ids"] = clicks
             if gone:
                 left = {"identifiers": identifiers_text(replace(gathered, **gone)), "revision": events.c.revision + 1}
                 connection.execute(events.update().where(events.c.id == row.id).values(**left))

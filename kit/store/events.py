@@ -10,9 +10,9 @@ from sqlalchemy import Connection, select
 
 from kit import identity
 from kit.consent import told_of, weigh
-from kit.model import Consent, Conversion, DeliveryState, Identifiers, Reported
+from kit.model import CLICK_WINDOW, Consent, Conversion, DeliveryState, Identifiers, Reported
 from kit.store.impersonal import PERSONAL, erase_events, keep_conflict
-from kit.store.known import CLICK_WINDOW, Known, known_of
+from kit.store.known import Known, known_of
 from kit.store.people import (
     ASSERTED,
     NOBODY,
@@ -26,6 +26,7 @@ from kit.store.people import (
     orders_of,
     write_links,
 )
+from kit.store.quarantine import QUARANTINE, Quarantine
 from kit.store.rows import (
     conversion_of,
     conversion_text,
@@ -62,6 +63,12 @@ class Report:
     destinations: tuple[str, ...]
     now: datetime
     store_ahead: timedelta = _NOTHING
+    quarantine: Quarantine = QUARANTINE
+
+    @property
+    def at(self) -> datetime:
+        """When it happened."""
+        return self.now if self.conversion.time is None else self.conversion.time
 
     def allows(self, consent: Consent) -> bool:
         return self.unknown_is_granted if consent.granted is None else consent.granted
@@ -128,9 +135,14 @@ def _rounds(reports: Sequence[Report]) -> Iterator[list[int]]:
 
 
 def _gather(
-    connection: Connection, reports: Sequence[Report], stored: Consent | None = None, buyer: str | None = None
+    connection: Connection,
+    reports: Sequence[Report],
+    stored: Consent | None = None,
+    buyer: str | None = None,
+    at: datetime | None = None,
 ) -> list[_Gathered]:
-    """Find what is known of each report's buyer. `stored` and `buyer` are a repeat's own decision and visitor."""
+    """Find what is known of each report's buyer. `stored`, `buyer` and `at` are the decision, visitor and time that a
+    repeat's event has already."""
     snapshots = orders_of(connection, {one.order_id for one in reports if one.order_id})
     visitors: set[str] = set()
     cookies: set[str] = set()
@@ -148,7 +160,8 @@ def _gather(
     if gone:
         known.forget(gone)
     return [
-        _join(*_of_the_living(one, _snapshot_of(one, snapshots), buyer, gone), known, stored, buyer) for one in reports
+        _join(*_of_the_living(one, _snapshot_of(one, snapshots), buyer, gone), known, stored, buyer, at or one.at)
+        for one in reports
     ]
 
 
@@ -182,11 +195,16 @@ def _snapshot_of(one: Report, snapshots: dict[str, OrderLink]) -> OrderLink:
     return snapshots.get(one.order_id or "", _NO_SNAPSHOT)
 
 
-def _join(one: Report, snapshot: OrderLink, known: Known, stored: Consent | None, buyer: str | None) -> _Gathered:
+def _join(
+    one: Report, snapshot: OrderLink, known: Known, stored: Consent | None, buyer: str | None, at: datetime
+) -> _Gathered:
     """Join what the shop says, the order's snapshot, the request, the visitor and the customer's devices.
 
-    The first with a value wins. Of somebody erased nothing is joined. A request of another visitor than the order's
-    gives nothing: somebody in the back office, another device, pressed a button.
+    The first with a value wins; but of each vendor's clicks the newest, wherever of these it was made: of those made
+    before the event, at most `CLICK_WINDOW` before it, else of those made later. Of two of one time the first named
+    here wins. The clicks of visitors that only share its first-party cookie come last, whatever their age. Of somebody
+    erased nothing is joined. A request of another visitor than the order's gives nothing: somebody in the back office,
+    another device, pressed a button.
     """
     if snapshot is _ERASED or (stored is not None and stored.signal == ERASED):
         refused = replace(snapshot.consent, granted=False, signal=ERASED, at=one.now)
@@ -197,25 +215,26 @@ def _join(one: Report, snapshot: OrderLink, known: Known, stored: Consent | None
     buyer = one.said.visitor or linked.visitor or buyer
     if buyer and seen.visitor and buyer != seen.visitor:
         seen, asked = NOBODY, None
-    found = joined(one.said, joined(linked, seen))
-    customers, since = one.lookups("customer"), one.now - CLICK_WINDOW
+    found = joined(one.said, joined(_eligible(linked, at), _eligible(seen, at), at=at))
+    customers, sharing = one.lookups("customer"), NOBODY
     theirs = _is_theirs(one, known, found.visitor)
     consent = weigh(
         (stored, asked, snapshot.consent, known.consent(found.visitor, customers)), said=one.said_consent, now=one.now
     )
     if (visitor := found.visitor) is not None:
         if theirs:
-            found = joined(joined(found, known.clicks([visitor], since=since)), known.identity(visitor))
+            found = joined(
+                joined(found, known.clicks([visitor], at=at), at=at), known.identity(visitor, one.quarantine)
+            )
             customers = customers or sorted({row.lookup for row in known.customers(visitor)})
         else:
             found = replace(found, click_ids=())
         if visitor not in known.touches_of and visitor not in known.links_of and found.first_party_cookie:
-            found = joined(found, known.sharing_cookie(found.first_party_cookie, since=since))
+            sharing = known.sharing_cookie(found.first_party_cookie, at=at)
     for lookup in customers:
-        found = joined(found, known.customer(lookup, since=since))
+        found = joined(found, known.customer(lookup, at=at), at=at)
+    found = joined(found, sharing)
     allowed = one.allows(consent)
-    if any(click.clicked_at < since for click in found.click_ids):
-        found = replace(found, click_ids=tuple(click for click in found.click_ids if click.clicked_at >= since))
     return _Gathered(
         report=one,
         identifiers=found if allowed else NOBODY,
@@ -223,6 +242,12 @@ def _join(one: Report, snapshot: OrderLink, known: Known, stored: Consent | None
         allowed=allowed,
         link=bool(allowed and theirs and found.visitor and one.people),
     )
+
+
+def _eligible(found: Identifiers, at: datetime) -> Identifiers:
+    """Return the identifiers without clicks that are nobody's credit any more."""
+    kept = tuple([click for click in found.click_ids if at - click.clicked_at <= CLICK_WINDOW])
+    return found if len(kept) == len(found.click_ids) else replace(found, click_ids=kept)
 
 
 def _is_theirs(one: Report, known: Known, visitor: str | None) -> bool:
@@ -331,7 +356,7 @@ def _repeat(connection: Connection, one: Report) -> Reported:
     """Compare with what is stored. What differs is kept for the operator; what is more fills the gaps."""
     row = connection.execute(select(events).where(events.c.event_id == one.event_id).with_for_update()).one()
     kept = Consent(granted=row.granted, signal=row.signal, at=moment(row.consent_at))
-    gathered = _gather(connection, [one], stored=kept, buyer=row.visitor)[0]
+    gathered = _gather(connection, [one], stored=kept, buyer=row.visitor, at=moment(row.at))[0]
     stored = conversion_of(row.conversion)
     # Nobody is to be told any more: the order stays known, and its buyer forgotten.
     over = connection.scalar(select(deliveries.c.id).where(deliveries.c.event == row.id).limit(1)) is None

@@ -8,15 +8,14 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select
 
-from kit.model import ClickId, Consent, Identifiers, VisitorId
+from kit.model import CLICK_WINDOW, ClickId, Consent, Identifiers, VisitorId
 from kit.store.people import NOBODY, VERIFIED, Identity, joined, newest_consents, orders_of
-from kit.store.quarantine import serving
+from kit.store.quarantine import Quarantine, serving
 from kit.store.rows import grouped, milliseconds, moment
 from kit.store.tables import identities, links, touchpoints
 from kit.store.tombstones import visitor_key
 
-#: A click older than this is nobody's credit any more.
-CLICK_WINDOW = timedelta(days=90)
+_WINDOW = CLICK_WINDOW // timedelta(milliseconds=1)
 #: A customer number that a till uses for everybody has thousands of devices: the newest ones speak for it.
 MOST_DEVICES = 50
 
@@ -61,34 +60,35 @@ class Known:
         decisions = [self.decided[device] for device in devices if device in self.decided]
         return max(decisions, key=lambda decision: decision.at, default=None)
 
-    def identity(self, visitor: str) -> Identifiers:
+    def identity(self, visitor: str, rule: Quarantine) -> Identifiers:
         """Return who this visitor is, verified links before asserted ones, newest first; of a quarantine's nothing.
 
         What stands first for an event: what its order says, then what is verified, then what is asserted of this very
         visitor. Of no other visitor is anything taken that is not verified: see `customer`.
         """
-        rows = serving(self.links_of.get(visitor, ()))
+        rows = serving(self.links_of.get(visitor, ()), rule)
         return _person(sorted(rows, key=lambda row: (row.level != VERIFIED, -row.at)))
 
-    def customer(self, lookup: str, *, since: datetime) -> Identifiers:
+    def customer(self, lookup: str, *, at: datetime) -> Identifiers:
         """Return what this customer's verified devices know: the person, the newest clicks, the newest cookie."""
         if lookup not in self.devices_of:
             return NOBODY
-        devices = (row for row in self.devices_of.get(lookup, ()) if not self._refused(row.visitor))
+        devices = (row for row in self.devices_of.get(lookup, ()) if not self.refused(row.visitor))
         rows = sorted(devices, key=lambda row: -row.at)
         visitors = dict.fromkeys(row.visitor for row in rows)
-        return joined(_person(rows), self.clicks(visitors, since=since))
+        return joined(_person(rows), self.clicks(visitors, at=at))
 
-    def clicks(self, visitors: Iterable[str], *, since: datetime) -> Identifiers:
+    def clicks(self, visitors: Iterable[str], *, at: datetime) -> Identifiers:
         """Return the newest eligible click of each vendor on these visitors, and their newest first-party cookie."""
-        return _newest((row for visitor in visitors for row in self.touches_of.get(visitor, ())), since=since)
+        return _newest((row for visitor in visitors for row in self.touches_of.get(visitor, ())), at=at)
 
-    def sharing_cookie(self, cookie: str, *, since: datetime) -> Identifiers:
+    def sharing_cookie(self, cookie: str, *, at: datetime) -> Identifiers:
         """Return the clicks of visitors that had this first-party cookie and whom nobody has named."""
         unnamed = (row for row in self.sharing.get(cookie, ()) if row.visitor not in self.links_of)
-        return _newest((row for row in unnamed if not self._refused(row.visitor)), since=since)
+        return _newest((row for row in unnamed if not self.refused(row.visitor)), at=at)
 
-    def _refused(self, visitor: str) -> bool:
+    def refused(self, visitor: str) -> bool:
+        """Return whether the visitor's newest decision is a no."""
         decision = self.decided.get(visitor)
         return decision is not None and decision.granted is False
 
@@ -100,14 +100,16 @@ def _person(rows: Iterable[Any]) -> Identifiers:
     return Identifiers(email=found.get("email"), phone=found.get("phone"), customer_id=found.get("customer"))
 
 
-def _newest(rows: Iterable[Any], *, since: datetime) -> Identifiers:
+def _newest(rows: Iterable[Any], *, at: datetime) -> Identifiers:
+    """Return of each vendor the newest click that was made by then, else one made later; none older than the window."""
     clicks: dict[str, ClickId] = {}
     cookie = None
+    until, since = milliseconds(at), milliseconds(at) - _WINDOW
     # Of two in one millisecond the later one written.
-    for row in sorted(rows, key=lambda row: (-row.at, -row.id)):
+    for row in sorted(rows, key=lambda row: (row.at > until, -row.at, -row.id)):
         cookie = cookie or row.first_party_cookie
-        if row.at >= milliseconds(since):
-            clicks.setdefault(row.vendor, ClickId(row.vendor, row.click_id, moment(row.at)))
+        if row.at >= since:
+            clicks.setdefault(row.vendor, ClickId(row.vendor, row.click_id, moment(row.at), VisitorId(row.visitor)))
     return Identifiers(click_ids=tuple(clicks.values()), first_party_cookie=cookie)
 
 
@@ -188,6 +190,7 @@ def identifiers_by(
     visitor: str | None = None,
     customer: Identity | None = None,
     order_id: str | None = None,
+    quarantine: Quarantine,
     now: datetime,
 ) -> Identifiers:
     """Return all identifiers kept of a visitor, a customer or an order."""
@@ -196,12 +199,11 @@ def identifiers_by(
     visitor = visitor or known_order.visitor
     lookups = {customer.lookup} if customer else set()
     known = known_of(connection, visitors={visitor} if visitor else set(), customers=lookups, cookies=set())
-    since = now - CLICK_WINDOW
     found = known_order
     if visitor:
-        found = joined(found, replace(known.identity(visitor), visitor=VisitorId(visitor)))
-        found = joined(found, known.clicks([visitor], since=since))
+        found = joined(found, replace(known.identity(visitor, quarantine), visitor=VisitorId(visitor)))
+        found = joined(found, known.clicks([visitor], at=now), at=now)
         lookups |= {row.lookup for row in known.customers(visitor)}
     for lookup in lookups:
-        found = joined(found, known.customer(lookup, since=since))
+        found = joined(found, known.customer(lookup, at=now), at=now)
     return found

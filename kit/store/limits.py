@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from kit.errors import ConfigurationError, StoreFull
 from kit.store.attempts import open_attempts
 from kit.store.events import report, report_from_page
 from kit.store.outbox import claim
-from kit.store.people import keep_links, keep_orders, keep_touches
+from kit.store.people import assert_links, keep_links, keep_orders, keep_touches
 from kit.store.tables import deliveries, metadata
 
 log = logging.getLogger("kit")
@@ -34,8 +34,9 @@ _NOTHING = 64 * 1024
 _REPORTS = frozenset({report, report_from_page})
 #: From this share of a limit on, what anybody can make a page say is refused: there is room left for orders.
 CROWDED = 0.8
+_FROM_PAGES = frozenset({report_from_page, keep_touches, assert_links})
 #: Without ballast also what is kept as best it can be, and what would begin a request: what is left is for settlements.
-_PUT_OFF = _REPORTS | {keep_touches, keep_links, keep_orders, claim, open_attempts}
+_PUT_OFF = _REPORTS | _FROM_PAGES | {keep_links, keep_orders, claim, open_attempts}
 
 _REASONS = {
     "waiting": "{} deliveries are waiting; `kit status` shows what holds them back; Limits(waiting=…) allows more",
@@ -49,7 +50,9 @@ _REASONS = {
 class Limits:
     """How much the store may hold. Past a limit `report` raises StoreFull, until 95 % of it is reached again.
 
-    From 80 % on page views and what pages `track` are refused, so that nobody can fill it before an order.
+    From 80 % on what anybody can send is refused, so that nobody can fill it before an order: page views and what pages
+    `track`, and from 80 % of `store_bytes` also touchpoints (their cookies still have them), what pages identify, and
+    their notes of pixels.
 
     `waiting`          deliveries that wait to be sent; 5,000,000.
     `store_bytes`      bytes that the store's tables and indexes take; 2 GiB.
@@ -57,8 +60,8 @@ class Limits:
     `ballast_bytes`    bytes of a file beside SQLite's, let go when the disk is full, so that what is under way can
                        still be written down; 8 MiB. It is made again when twice as much is free.
 
-    None or 0 switches a limit off. Links, touchpoints and consents are kept as long as the disk takes them; settling,
-    replaying and deleting always run. Raises ConfigurationError for a negative number.
+    None or 0 switches a limit off. Orders' links, verified links and consents are kept as long as the disk takes them;
+    settling, replaying and deleting always run. Raises ConfigurationError for a negative number.
     """
 
     waiting: int | None = 5_000_000
@@ -97,12 +100,18 @@ class Room:
 
     def refusal(self, verb: object) -> StoreFull | None:
         """Return why this verb is not run now, or None."""
-        past = self._past or (self._crowded if verb is report_from_page else {})
-        if not past or verb not in (_PUT_OFF if "disk" in past else _REPORTS):
+        past: Mapping[str, int] = self._past if verb in (_PUT_OFF if "disk" in self._past else _REPORTS) else {}
+        past = past or (self._crowded_for(verb) if verb in _FROM_PAGES else {})
+        if not past:
             return None
         name, amount = next(iter(past.items()))
         shown = amount // _MIB if name.endswith("bytes") else amount
         return StoreFull(name, _REASONS[name].format(f"{shown:,}"))
+
+    def _crowded_for(self, verb: object) -> Mapping[str, int]:
+        """Return the limits that are near: how many deliveries wait is nothing to what adds none."""
+        adds_deliveries = verb is report_from_page
+        return {name: amount for name, amount in self._crowded.items() if adds_deliveries or name != "waiting"}
 
     def look(self, connection: Connection) -> None:
         """Measure again when a second has passed; inside the writer's transaction, so that no lock is waited for."""

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, case, func, or_, selec
 
 from kit.model import Consent, DeliveryState, Identifiers
 from kit.store.gates import FOR_EVER, STOPPED, Gate
+from kit.store.pixels import pixels_of
 from kit.store.rows import conversion_of, grouped, identifiers_of, milliseconds, moment, upsert
 from kit.store.store import Store
 from kit.store.tables import conflicts, deliveries, events, gates
@@ -242,6 +243,7 @@ class Told:
     event_id: str
     name: str
     order_id: str | None
+    at: datetime
     reported_at: datetime
     value: str | None
     identifiers: Identifiers
@@ -253,6 +255,8 @@ class Told:
     attempts: int
     payload: bytes | None = field(repr=False)
     conflicts: tuple[str, ...] = ()
+    #: The vendors whose pixels reported the order from the page, `kit.store.pixels`.
+    pixels: tuple[str, ...] = ()
 
 
 def told(connection: Connection, *, order_id: str | None = None, newest: int = 100) -> list[Told]:
@@ -284,16 +288,25 @@ def _all_told(connection: Connection, chosen: ColumnElement[bool], order: Sequen
         ),
         "event",
     )
-    return [_told(row, [each.fields for each in differing.get(row[events.c.id], ())]) for row in rows]
+    beside = pixels_of(connection, {order_id for row in rows if (order_id := row[events.c.order_id]) is not None})
+    return [
+        _told(
+            row,
+            [each.fields for each in differing.get(row[events.c.id], ())],
+            beside.get(row[events.c.order_id], ()),
+        )
+        for row in rows
+    ]
 
 
-def _told(row: Any, differing: Sequence[str]) -> Told:
+def _told(row: Any, differing: Sequence[str], beside: tuple[str, ...]) -> Told:
     conversion = conversion_of(row[events.c.conversion])
     value = None if conversion.value is None else f"{conversion.value:f} {conversion.currency}"
     return Told(
         event_id=row[events.c.event_id],
         name=conversion.name,
         order_id=conversion.order_id,
+        at=moment(row[events.c.at]),
         reported_at=moment(row[events.c.reported_at]),
         value=value,
         identifiers=identifiers_of(row[events.c.identifiers]),
@@ -307,4 +320,5 @@ def _told(row: Any, differing: Sequence[str]) -> Told:
         attempts=row[deliveries.c.attempts],
         payload=row["body"],
         conflicts=tuple(differing),
+        pixels=beside,
     )

@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select
 
-from kit.model import Consent, Identifiers, Touchpoint, VisitorId
+from kit.model import ClickId, Consent, Identifiers, Touchpoint, VisitorId
 from kit.store.quarantine import ASSERTED as ASSERTED
+from kit.store.quarantine import QUARANTINE, Quarantine, refuses_identity, refuses_visitor, write_in_its_place
 from kit.store.quarantine import VERIFIED as VERIFIED
-from kit.store.quarantine import refuses_identity, refuses_visitor, write_in_its_place
 from kit.store.rows import grouped, identifiers_of, identifiers_text, insert_new, milliseconds, moment, upsert
 from kit.store.tables import consents, identities, links, orders, touchpoints
 from kit.store.tombstones import ERASED, erased_among, erased_visitors
@@ -55,6 +55,7 @@ class Link:
     consent: Consent
     unknown_is_granted: bool
     at: datetime
+    quarantine: Quarantine = QUARANTINE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +88,7 @@ def keep_touches(connection: Connection, touches: Sequence[Touch]) -> Sequence[N
             "referrer": touch.touchpoint.referrer,
             "utm": "&".join(f"{name}={value}" for name, value in touch.touchpoint.utm.items()) or None,
             "first_party_cookie": touch.first_party_cookie,
+            "user_agent": _printable(touch.touchpoint.user_agent),
         }
         for touch in kept
         for click in touch.touchpoint.click_ids
@@ -94,6 +96,11 @@ def keep_touches(connection: Connection, touches: Sequence[Touch]) -> Sequence[N
     insert_new(connection, touchpoints, rows, by=("visitor", "vendor", "click_id"))
     keep_consents(connection, [(touch.visitor, touch.consent) for touch in kept])
     return [None] * len(touches)
+
+
+def _printable(text: str | None) -> str | None:
+    """Return what a header said without what PostgreSQL does not take, and a terminal would obey."""
+    return "".join(filter(str.isprintable, text)) or None if text else None
 
 
 def _within_room(connection: Connection, touches: Sequence[Touch]) -> list[Touch]:
@@ -147,15 +154,23 @@ def keep_links(connection: Connection, asked: Sequence[Link]) -> Sequence[bool]:
     return answers
 
 
+def assert_links(connection: Connection, asked: Sequence[Link]) -> Sequence[bool]:
+    """Do as `keep_links`, for what anybody can type: a store that fills up refuses it before any order."""
+    return keep_links(connection, asked)
+
+
 def _believed(connection: Connection, link: Link, gone: frozenset[str]) -> Link:
     """Return the link without what a page may not assert any more; of one that names somebody erased nothing."""
     if not gone.isdisjoint(naming(link.identities)):
         return replace(link, identities=())
     if link.level == VERIFIED:
         return link
-    if refuses_visitor(connection, link.visitor):
+    rule = link.quarantine
+    if refuses_visitor(connection, link.visitor, rule):
         return replace(link, identities=())
-    free = (one for one in link.identities if not refuses_identity(connection, one.kind, one.lookup, now=link.at))
+    free = [
+        one for one in link.identities if not refuses_identity(connection, one.kind, one.lookup, now=link.at, rule=rule)
+    ]
     return replace(link, identities=tuple(free))
 
 
@@ -310,15 +325,17 @@ def orders_of(connection: Connection, order_ids: Collection[str]) -> dict[str, O
     }
 
 
-def joined(first: Identifiers, second: Identifiers) -> Identifiers:
-    """Return `first` with its gaps filled from `second`; of one vendor the first's click stands."""
+def joined(first: Identifiers, second: Identifiers, *, at: datetime | None = None) -> Identifiers:
+    """Return `first` with its gaps filled from `second`; of one vendor the first's click stands.
+
+    With `at`, when something was bought, the newer of two clicks that were made by then stands, and one made by then
+    before one made later. Of two of one time, or two made later, the first's.
+    """
     if second is NOBODY:
         return first
-    vendors = {click.vendor for click in first.click_ids}
-    clicks = first.click_ids + tuple(click for click in second.click_ids if click.vendor not in vendors)
     return Identifiers(
         visitor=first.visitor or second.visitor,
-        click_ids=clicks,
+        click_ids=_of_each_vendor(first.click_ids, second.click_ids, at) if second.click_ids else first.click_ids,
         first_party_cookie=first.first_party_cookie or second.first_party_cookie,
         email=first.email or second.email,
         phone=first.phone or second.phone,
@@ -328,3 +345,19 @@ def joined(first: Identifiers, second: Identifiers) -> Identifiers:
         url=first.url or second.url,
         referrer=first.referrer or second.referrer,
     )
+
+
+def _of_each_vendor(
+    first: tuple[ClickId, ...], second: tuple[ClickId, ...], at: datetime | None
+) -> tuple[ClickId, ...]:
+    found = {click.vendor: click for click in first}
+    for click in second:
+        stands = found.get(click.vendor)
+        if stands is None or (at is not None and _is_nearer(click, stands, at)):
+            found[click.vendor] = click
+    return tuple(found.values())
+
+
+def _is_nearer(click: ClickId, stands: ClickId, at: datetime) -> bool:
+    """Return whether this click was made by then, and the other one earlier, or not by then."""
+    return click.clicked_at <= at and not click.clicked_at <= stands.clicked_at <= at

@@ -15,9 +15,11 @@ A person is *named* by e-mail addresses, customer numbers and visitors. From the
    told in the same breath, and phones of which nobody can tell whose they are; its clicks, its decisions and other
    people's links are not.
 4. An event is theirs when its own e-mail or customer number says so. One that has neither is theirs on an own visitor,
-   or when what was gathered for it names them. Of anybody else's event is theirs what was gathered of them.
+   or when what was gathered for it names them. Of anybody else's event is theirs what was gathered of them, the
+   clicks of own visitors too.
 """
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -299,6 +301,10 @@ class Finder:
         """Return whether this, gathered for somebody else's event of that visitor, is of the person."""
         return self._any(self._told_of(visitor), **{kind: value})
 
+    def clicked(self, visitor: str | None) -> bool:
+        """Return whether a click of this visitor is the person's."""
+        return visitor in self._person.own
+
     def is_anothers(self, said: set[tuple[str, str]], *, visitor: str | None) -> bool:
         """Return whether what was `spoken`, on an event of that visitor, is of nobody but others."""
         return bool(said) and said.isdisjoint(self._names | self._told.get(visitor, set()))
@@ -311,7 +317,9 @@ class Finder:
             return Found(row.id, row.order_id, borrowed=False)
         known = self._told_of(row.visitor)
         gathered = self._any(known, email=row.email, customer=row.customer, phone=row.phone)
-        return Found(row.id, row.order_id, borrowed=True) if gathered else None
+        if gathered or (row.clicks and any(self.clicked(one.get("visitor")) for one in json.loads(row.clicks))):
+            return Found(row.id, row.order_id, borrowed=True)
+        return None
 
     def _is_theirs(self, row: Any) -> bool:
         if row.said_email is not None or row.said_customer is not None:
@@ -351,6 +359,7 @@ def _rows(connection: Connection, *, ids: range) -> Sequence[Any]:
         _json(connection, columns.identifiers, "email").label("email"),
         _json(connection, columns.identifiers, "customer_id").label("customer"),
         _json(connection, columns.identifiers, "phone").label("phone"),
+        _json(connection, columns.identifiers, "click_ids").label("clicks"),
     ).where(columns.id.between(ids.start, ids.stop - 1))
     return connection.execute(query).all()
 

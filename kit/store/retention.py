@@ -22,6 +22,7 @@ from kit.store.tables import (
     identities,
     links,
     orders,
+    pixel_reports,
     tombstones,
     touchpoints,
 )
@@ -45,7 +46,7 @@ class Retention:
                    be replayed.
     `deliveries`   a delivery that ended (delivered, dead, held, skipped), with its attempts: 30 days after it ended.
                    With its last delivery an event forgets its buyer, and keeps the order and its money. What is
-                   pending or under way is never removed.
+                   pending or under way is never removed. As long what pages noted of vendors' pixels, from the note on.
     `events`       the event after that, so that the same order is still the same event: 400 days after its report.
     `touchpoints`  clicks, and what was known of a visitor when an order was placed: 90 days, as long as a click counts.
     `people`       links of visitors to people, decisions on consent, and e-mails, phones and customer numbers that no
@@ -184,6 +185,10 @@ def _remove_events(connection: Connection, asked: Pruning) -> bool:
     return bool(ids)
 
 
+def _remove_pixel_reports(connection: Connection, asked: Pruning) -> bool:
+    return _remove_oldest(connection, pixel_reports, asked.before(asked.retention.deliveries))
+
+
 def _remove_touchpoints(connection: Connection, asked: Pruning) -> bool:
     return _remove_oldest(connection, touchpoints, asked.before(asked.retention.touchpoints))
 
@@ -238,6 +243,7 @@ _STEPS: tuple[Callable[[Connection, Pruning], bool], ...] = (
     _scrub_payloads,
     _remove_ended,
     _remove_events,
+    _remove_pixel_reports,
     _remove_touchpoints,
     _remove_orders,
     _remove_links,

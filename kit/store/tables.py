@@ -44,6 +44,7 @@ touchpoints = Table(
     Column("referrer", Text),
     Column("utm", Text),
     Column("first_party_cookie", String(128)),
+    Column("user_agent", Text),
     UniqueConstraint("visitor", "vendor", "click_id"),
     Index("ix_touchpoints_first_party_cookie", "first_party_cookie"),
 )
@@ -213,6 +214,17 @@ answers = Table(
     Column("seen", Integer, nullable=False),
     Column("first_at", _Time, nullable=False),
     Column("last_at", _Time, nullable=False),
+)
+
+#: Which vendors' pixels reported an order from the page, by the page's word: the order may never be reported here.
+pixel_reports = Table(
+    "pixel_reports",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("order_id", String(128), nullable=False),
+    Column("vendor", String(16), nullable=False),
+    Column("at", _Time, nullable=False),
+    UniqueConstraint("order_id", "vendor"),
 )
 
 #: Keyed hashes of whom the store erased: what comes back of them is not kept.

@@ -1,6 +1,7 @@
-"""The kit in an ASGI app: the middleware that captures, the endpoints that kit.js talks to, the tag that loads it."""
+"""The kit in an ASGI app: the middleware that captures, the endpoints of kit.js and their tags."""
 
 from kit.capture import visitor_of as visitor_of
+from kit.web.assets import pixels_tag as pixels_tag
 from kit.web.assets import script_tag as script_tag
 from kit.web.endpoints import endpoints as endpoints
 from kit.web.limits import PostLimits as PostLimits

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -50,9 +50,14 @@ def static_file(name: str) -> Asset:
     return _read(name, found.st_mtime_ns, found.st_size)
 
 
+def minified(script: str) -> Asset:
+    """Return a script as browsers get it; static/{script}.js is its source."""
+    return static_file(f"{script}.min.js")
+
+
 def kit_js() -> Asset:
-    """Return kit.js as browsers get it, minified; static/kit.js is its source."""
-    return static_file("kit.min.js")
+    """Return kit.js as browsers get it."""
+    return minified("kit")
 
 
 @lru_cache(maxsize=8)
@@ -90,15 +95,9 @@ def script_tag(
     `rockerbox`         the source id of Rockerbox's All Pages pixel (CLIENT_AUTH_ID, not the advertiser's id): kit.js
                         then loads that tag, from `rockerbox_domain` where the shop has one of its own, "rb.shop.com".
     """
-    if consent not in {None, "opt_in"}:
-        raise ConfigurationError("script_tag(consent=...)", 'is neither None nor "opt_in"')
     if rockerbox_domain is not None and not _DOMAIN.fullmatch(rockerbox_domain):
         raise ConfigurationError("script_tag(rockerbox_domain=...)", "is no host name such as rb.shop.com")
-    script = kit_js()
     given = {
-        "nonce": nonce,
-        "integrity": script.integrity if integrity else None,
-        "data-consent": consent,
         "data-params": " ".join(params) or None,
         "data-email": email,
         "data-customer-id": customer_id,
@@ -107,7 +106,38 @@ def script_tag(
         "data-rockerbox": rockerbox,
         "data-rockerbox-domain": rockerbox_domain,
     }
+    return _tag("kit", prefix, given, nonce=nonce, integrity=integrity, consent=consent)
+
+
+def pixels_tag(
+    order_id: str,
+    prefix: str = "/kit",
+    *,
+    nonce: str | None = None,
+    integrity: bool = False,
+    consent: str | None = None,
+) -> Markup:
+    """Return the script element of kit.pixels.js for the page that confirms this order, before the vendors' own tags.
+
+    It notes whose pixel reports the order too. The rest is as in `script_tag`.
+    """
+    return _tag("kit.pixels", prefix, {"data-order": order_id}, nonce=nonce, integrity=integrity, consent=consent)
+
+
+def _tag(
+    name: str, prefix: str, data: Mapping[str, str | None], *, nonce: str | None, integrity: bool, consent: str | None
+) -> Markup:
+    if consent not in {None, "opt_in"}:
+        raise ConfigurationError("consent of the script's tag", 'is neither None nor "opt_in"')
+    script = minified(name)
+    given = {
+        "nonce": nonce,
+        "integrity": script.integrity if integrity else None,
+        "data-consent": consent,
+        **data,
+    }
     attributes = Markup("").join(
         Markup(' {}="{}"').format(name, value) for name, value in given.items() if value is not None
     )
-    return Markup('<script src="{}/kit.{}.js" async{}></script>').format(prefix.rstrip("/"), script.version, attributes)
+    source = f"{prefix.rstrip('/')}/{name}.{script.version}.js"
+    return Markup('<script src="{}" async{}></script>').format(source, attributes)

@@ -1,4 +1,4 @@
-"""The endpoints that kit.js talks to: collect, identify, track, consent, reset, and kit.js itself."""
+"""The endpoints that the kit's scripts talk to: collect, identify, track, pixels, consent, reset, and the scripts."""
 
 import asyncio
 import json
@@ -23,6 +23,7 @@ from kit.web import assets
 from kit.web.identifying import Identify
 from kit.web.limits import Limiter, PostLimits
 from kit.web.middleware import App, CaptureMiddleware
+from kit.web.pixels import note_pixel
 from kit.web.tracking import TRACKED, Track, checked_names
 
 LONGEST_BODY = 8_192
@@ -53,14 +54,20 @@ def endpoints(
         "/collect": _Limited(collect, limiter),
         "/identify": _Limited(Identify(limiter), limiter),
         "/track": _Limited(Track(checked_names(track)), limiter),
+        "/pixels": _Limited(note_pixel, limiter),
         "/consent": _Limited(decide, limiter, unless=_is_a_no),
         "/reset": reset,
     }
     posts = [Route(path, _Post(kit, verb, body_timeout.total_seconds())) for path, verb in verbs.items()]
+    # The longer name first: "/kit.{version}.js" would take it for a version.
     files = [
-        Route("/kit.js", _File("kit.js")),
-        Route("/kit.{version}.js.map", _File("kit.min.js.map")),
-        Route("/kit.{version}.js", _File("kit.min.js")),
+        Route(f"/{path}", _File(script, suffix))
+        for script in ("kit.pixels", "kit")
+        for path, suffix in (
+            (f"{script}.js", ".js"),
+            (f"{script}.{{version}}.js.map", ".min.js.map"),
+            (f"{script}.{{version}}.js", ".min.js"),
+        )
     ]
     return CaptureMiddleware(_ByName(Router([*posts, *files], redirect_slashes=False)), kit=kit)
 
@@ -320,14 +327,15 @@ def _refused(constant: str) -> object:
     raise ValueError(f"{constant} is not JSON")
 
 
-# ---------------------------------------------------------------- kit.js
+# ---------------------------------------------------------------- the scripts
 
 
 class _File:
     """A file under its version, for ever; under any other name the current one, to be asked for again."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, script: str, suffix: str) -> None:
+        self.script = script
+        self.suffix = suffix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._response(Request(scope))(scope, receive, send)
@@ -335,7 +343,7 @@ class _File:
     def _response(self, request: Request) -> Response:
         if request.method not in {"GET", "HEAD"}:
             return Response(status_code=HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": "GET, HEAD"})
-        file, version = assets.static_file(self.name), assets.kit_js().version
+        file, version = assets.static_file(self.script + self.suffix), assets.minified(self.script).version
         etag = f'"{file.version}"'
         current = request.path_params.get("version") == version
         headers = {
@@ -343,10 +351,10 @@ class _File:
             "etag": etag,
             "x-content-type-options": "nosniff",
         }
-        if self.name == "kit.min.js":
-            headers["sourcemap"] = f"kit.{version}.js.map"
+        if self.suffix == ".min.js":
+            headers["sourcemap"] = f"{self.script}.{version}.js.map"
         known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
         if etag in known or "*" in known:
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-        media_type = "application/json" if self.name.endswith(".map") else "text/javascript"
+        media_type = "application/json" if self.suffix.endswith(".map") else "text/javascript"
         return Response(file.body, media_type=media_type, headers=headers)

@@ -46,6 +46,15 @@ async def run(*arguments: str) -> Result:
     return await asyncio.to_thread(runner.invoke, app, ["identity", *arguments])
 
 
+def lenient_app(folder: Path) -> str:
+    """Write a module beside the shop's, of the same store with other figures; return what names it."""
+    (shop,) = folder.glob("shop_*.py")
+    lenient = shop.with_name(f"lenient_{shop.name}")
+    told = shop.read_text(encoding="utf-8").replace("Kit(", "Kit(quarantine=Quarantine(names=6),", 1)
+    lenient.write_text(f"from kit import Quarantine\n{told}", encoding="utf-8")
+    return f"{lenient.stem}:attribution"
+
+
 async def show(visitor: str) -> list[tuple[str, str, str, bool]]:
     found = json.loads((await run("show", visitor, "--json")).output)
     return [(one["value"], one["level"], one["source"], one["serves"]) for one in found]
@@ -59,6 +68,17 @@ async def test_list_names_who_is_in_quarantine() -> None:
     assert json.loads(listed.output) == [BAD]
     assert BAD in text.output
     assert "1 visitors are in quarantine" in text.output
+
+
+async def test_the_figures_are_the_shops(folder: Path) -> None:
+    """Of its app, named or by KIT_APP, whose store is looked at; without one, those by default of the store."""
+    app = ["--app", await asyncio.to_thread(lenient_app, folder)]
+
+    listed = [json.loads((await run("list", "--json", *given)).output) for given in ([], app)]
+    served = [json.loads((await run("show", BAD, "--json", *given)).output) for given in ([], app)]
+
+    assert listed == [[BAD], []]
+    assert [{one["serves"] for one in each} for each in served] == [{False}, {True}]
 
 
 @pytest.mark.usefixtures("folder")

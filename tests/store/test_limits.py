@@ -1,5 +1,6 @@
 """How large the store may grow: what is refused past a limit, what goes on, and how a full disk is survived."""
 
+import asyncio
 import contextlib
 import os
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from kit import ConfigurationError, Conversion, Kit, Limits, StoreFull, StoreUnavailable
 from kit.destinations import Rokt
-from kit.model import Consent, Identifiers, VisitorId
+from kit.model import ClickId, Consent, Identifiers, Touchpoint, VisitorId
 from kit.sandbox import Sandbox
 from kit.store import people
 from kit.store.events import report, report_from_page
@@ -333,6 +334,41 @@ async def test_pages_are_refused_before_orders(tmp_path: Path) -> None:
     room = kit.store._room
 
     assert isinstance(room.refusal(report_from_page), StoreFull)
-    assert room.refusal(report) is None
+    assert {room.refusal(verb) for verb in (report, people.keep_touches, people.assert_links)} == {None}
     assert (await kit.report(Conversion(order_id="another", email="jane@example.com"))).new
     kit.store.close()
+
+
+@pytest.mark.usefixtures("both_engines", "at_once")
+async def test_what_anybody_can_send_leaves_bytes_for_orders(tmp_path: Path) -> None:
+    """A flood of clicks, and then what is typed, ends at four fifths of the store; what the shop says goes on."""
+    kit = make_kit(tmp_path, destinations=[rokt()], limits=only(store_bytes=2 * MIB))
+    await kit.ready()
+    link = people.Link(
+        visitor=VISITOR,
+        identities=(kit.intake.identity("email", "jane@example.com"),),
+        level=people.ASSERTED,
+        source="page",
+        consent=GRANTED,
+        unknown_is_granted=True,
+        at=NOON,
+    )
+
+    with pytest.raises(StoreFull):
+        await flood(kit)
+
+    with pytest.raises(StoreFull):
+        await kit.store.write(people.assert_links, link)
+    await kit.store.write(people.keep_links, link)
+    assert await accepted(kit, range(100)) == 100
+    kit.store.close()
+
+
+async def flood(kit: Kit) -> None:
+    for number in range(200):
+        await asyncio.gather(*(kit.store.write(people.keep_touches, click(f"{number}-{each}")) for each in range(100)))
+
+
+def click(name: str) -> people.Touch:
+    touchpoint = Touchpoint(at=NOON, click_ids=(ClickId("adroll", f"click-{name}", NOON),), url="https://shop.example/")
+    return people.Touch(visitor=VisitorId(name), touchpoint=touchpoint, first_party_cookie=None, consent=GRANTED)

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select
 
-from kit import Kit
+from kit import ConfigurationError, Kit
 from kit.intake import Person
 from kit.model import VisitorId
 from kit.store import people, quarantine
-from kit.store.quarantine import ASSERTED, RELEASED, VERIFIED, Undoing, is_over, serving
+from kit.store.quarantine import ASSERTED, RELEASED, VERIFIED, Quarantine, Undoing, is_over, serving
 from kit.store.tables import identities, links, meta
 from tests.support import FrozenClock
 
@@ -90,6 +90,42 @@ def test_a_few_links_all_serve() -> None:
     rows = [*asserted(range(5)), *asserted(range(5), "phone"), Row(3, level=VERIFIED)]
 
     assert serving(rows) == rows
+
+
+TWO_A_WEEK = Quarantine(names=2, window=timedelta(days=7), visitors=3, day=timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    ("rows", "over"),
+    [
+        (asserted(range(2)), False),
+        (asserted(range(3)), True),
+        (asserted([0, 0, 7]), True),
+        (asserted([0, 0, 7.1]), False),
+        (asserted(range(2)) + asserted(range(2), "phone"), False),
+    ],
+)
+def test_a_shop_may_have_figures_of_its_own(rows: list[Row], over: bool) -> None:
+    """Two of a kind within a week, in place of five within thirty days; by default none of this is a quarantine."""
+    assert is_over(rows, TWO_A_WEEK) is over
+    assert serving(rows, TWO_A_WEEK) == ([] if over else rows)
+    assert not is_over(rows)
+
+
+@pytest.mark.parametrize("name", ["names", "visitors"])
+@pytest.mark.parametrize("number", [-1, 0, 1_000_001, 10**30])
+def test_a_number_that_is_no_limit_is_refused_at_start(name: str, number: int) -> None:
+    """By the name of the setting, with what to write instead."""
+    with pytest.raises(ConfigurationError, match=rf"quarantine\.{name}.*from 1 to 1,000,000"):
+        Quarantine(**{name: number})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["window", "day"])
+@pytest.mark.parametrize("time", [timedelta(days=-1), timedelta(0), timedelta(days=3_651), timedelta.max])
+def test_a_time_that_no_store_can_look_back_is_refused_at_start(name: str, time: timedelta) -> None:
+    """Or no time at all."""
+    with pytest.raises(ConfigurationError, match=rf"quarantine\.{name}.*3,650 days"):
+        Quarantine(**{name: time})  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------- in the store
@@ -262,6 +298,33 @@ async def test_quarantined_finds_all_among_many(kit: Kit) -> None:
     await kit.store.write(quarantine.release, VisitorId("bad-2"))
 
     assert list(await kit.store.read(quarantine.quarantined)) == ["bad-0", "bad-1", "bad-3"]
+
+
+@both
+async def test_a_shops_own_figures_are_counted_in_the_store(kit: Kit, clock: FrozenClock) -> None:
+    """Three of a kind are a quarantine then, an identity of three visitors within the hour goes to no further one."""
+    await poison(kit, times=3)
+    for number in range(3):
+        await keep(kit, f"visitor-{number}", email="jane@example.com")
+    key = kit.intake.identity("email", "jane@example.com").lookup
+
+    def asked(connection: Connection, rule: Quarantine) -> tuple[Any, ...]:
+        shown = quarantine.links_of(connection, VISITOR, rule)
+        return (
+            list(quarantine.quarantined(connection, rule)),
+            {one.serves for one in shown},
+            quarantine.refuses_visitor(connection, VISITOR, rule),
+            quarantine.refuses_identity(connection, "email", key, now=clock(), rule=rule),
+        )
+
+    strict = await kit.store.read(partial(asked, rule=TWO_A_WEEK))
+    lenient = await kit.store.read(partial(asked, rule=Quarantine()))
+    clock.passes(timedelta(hours=1))
+    later = await kit.store.read(partial(asked, rule=TWO_A_WEEK))
+
+    assert strict == ([VISITOR], {False}, True, True)
+    assert lenient == ([], {True}, False, False)
+    assert later == ([VISITOR], {False}, True, False)
 
 
 @both

@@ -1,4 +1,4 @@
-"""Builds static/kit.min.js and its source map from static/kit.js: `python -m tests.web.minified`, or `make kit.js`."""
+"""Builds each static/*.min.js and its source map from its source: `python -m tests.web.minified`, or `make kit.js`."""
 
 import json
 import re
@@ -9,10 +9,22 @@ from typing import NamedTuple
 import minify
 
 STATIC = Path(__file__).parents[2] / "static"
-SOURCE, BUILT, MAP = STATIC / "kit.js", STATIC / "kit.min.js", STATIC / "kit.min.js.map"
+NAMES = ("kit", "kit.pixels")
 
 _WORD = re.compile(r'//[^\n]*|"(?:[^"\\\n]|\\.)*"|[A-Za-z_$][\w$]{3,}')
 _BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+
+class Files(NamedTuple):
+    """A script's source, what it is built to, and the map from that back to it."""
+
+    source: Path
+    built: Path
+    map: Path
+
+
+def files(name: str) -> Files:
+    return Files(STATIC / f"{name}.js", STATIC / f"{name}.min.js", STATIC / f"{name}.min.js.map")
 
 
 class Word(NamedTuple):
@@ -23,12 +35,13 @@ class Word(NamedTuple):
     column: int
 
 
-def built() -> tuple[str, str]:
+def built(name: str) -> tuple[str, str]:
     """Return the minified script, and its source map as JSON."""
-    source = SOURCE.read_text()
+    paths = files(name)
+    source = paths.source.read_text()
     script = minify.string("application/javascript", source)
     mappings = _mappings(_words(source), _words(script))
-    told = {"version": 3, "file": BUILT.name, "sources": [SOURCE.name], "names": [], "mappings": mappings}
+    told = {"version": 3, "file": paths.built.name, "sources": [paths.source.name], "names": [], "mappings": mappings}
     return script, json.dumps(told) + "\n"
 
 
@@ -70,5 +83,6 @@ def _vlq(number: int) -> str:
 
 
 if __name__ == "__main__":
-    for path, text in zip((BUILT, MAP), built(), strict=True):
-        path.write_text(text)
+    for name in NAMES:
+        for path, text in zip(files(name)[1:], built(name), strict=True):
+            path.write_text(text)

@@ -5,7 +5,8 @@ import gzip
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import jinja2
@@ -15,13 +16,13 @@ from kit.capture import FOREIGN_CLICKS, OWN_CLICKS
 from kit.capture.query import UTM
 from kit.consent import ConsentRule
 from kit.errors import ConfigurationError
-from kit.web import assets, script_tag
+from kit.web import assets, pixels_tag, script_tag
 from kit.web.jinja import install
 from tests.support import make_kit
 from tests.web import minified
 
-SCRIPT = minified.SOURCE.read_text()
-BUILT = minified.BUILT.read_text()
+SOURCES = {name: minified.files(name).source.read_text() for name in minified.NAMES}
+SCRIPT = SOURCES["kit"]
 _BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
@@ -100,6 +101,29 @@ def test_a_template_needs_one_line(tmp_path: Path, rule: ConsentRule, waits: boo
     )
 
 
+@pytest.mark.parametrize(("rule", "waits"), [("opt_in", True), ("opt_out", False)])
+def test_the_page_that_confirms_an_order_names_it(tmp_path: Path, rule: ConsentRule, waits: bool) -> None:
+    """With the same settings as kit.js's tag, and no order's id can end the attribute."""
+    environment = jinja2.Environment(autoescape=True)
+    install(environment, make_kit(tmp_path, consent=rule), prefix="/t/")
+
+    text = environment.from_string("{{ kit_pixels(order, nonce='n0nce') }}").render(order='1"><b')
+
+    version, wait = assets.minified("kit.pixels").version, ' data-consent="opt_in"' if waits else ""
+    expected = (
+        f'<script src="/t/kit.pixels.{version}.js" async nonce="n0nce"{wait} data-order="1&#34;&gt;&lt;b"></script>'
+    )
+    assert text == expected
+    assert f'integrity="{assets.minified("kit.pixels").integrity}"' in pixels_tag("1001", integrity=True)
+
+
+@pytest.mark.parametrize("tag", [script_tag, partial(pixels_tag, "1001")])
+def test_a_consent_that_is_none_is_refused(tag: Callable[..., object]) -> None:
+    """A typing error would post before anybody was asked."""
+    with pytest.raises(ConfigurationError, match="opt_in"):
+        tag(consent="opt-in")
+
+
 def test_templates_escape_and_refuse_an_undefined_name() -> None:
     """A page never shows a visitor's text as markup, nor nothing where something was meant."""
     environment = assets.environment()
@@ -120,25 +144,31 @@ def test_kit_js_reads_the_same_parameters_as_the_server() -> None:
     assert utm[1].split() == list(UTM)
 
 
-def test_kit_js_is_small() -> None:
-    """It weighs at most 3 KB on the wire."""
-    assert len(gzip.compress(assets.kit_js().body, 9)) <= 3_072
+@pytest.mark.parametrize(("name", "most"), [("kit", 3_072), ("kit.pixels", 1_024)])
+def test_a_script_is_small(name: str, most: int) -> None:
+    """On the wire: 3 KB on every page, and 1 KB more on the one that confirms an order."""
+    assert len(gzip.compress(assets.minified(name).body, 9)) <= most
 
 
-def test_the_minified_file_is_what_the_source_builds_to() -> None:
-    """Whoever changes static/kit.js runs `make kit.js`."""
-    assert (BUILT, minified.MAP.read_text()) == minified.built()
+@pytest.mark.parametrize("name", minified.NAMES)
+def test_the_minified_file_is_what_the_source_builds_to(name: str) -> None:
+    """Whoever changes a script in static/ runs `make kit.js`."""
+    _, built, told = minified.files(name)
+
+    assert (built.read_text(), told.read_text()) == minified.built(name)
 
 
-def test_the_source_map_leads_to_the_same_words() -> None:
+@pytest.mark.parametrize(("name", "least"), [("kit", 300), ("kit.pixels", 60)])
+def test_the_source_map_leads_to_the_same_words(name: str, least: int) -> None:
     """Each place that it names says there what stands in the source, and most of what is long enough is named."""
-    told = json.loads(minified.MAP.read_text())
-    source, built = SCRIPT.split("\n"), BUILT.split("\n")
+    files = minified.files(name)
+    told = json.loads(files.map.read_text())
+    source, built = SOURCES[name].split("\n"), files.built.read_text().split("\n")
     word = re.compile(r'"(?:[^"\\]|\\.)*"|[\w$]+')
     places = list(_places(told["mappings"]))
 
-    assert (told["version"], told["sources"]) == (3, ["kit.js"])
-    assert len(places) > 300
+    assert (told["version"], told["sources"]) == (3, [f"{name}.js"])
+    assert len(places) > least
     for line, column, source_line, source_column in places:
         here, there = word.match(built[line], column), word.match(source[source_line], source_column)
         assert here is not None
@@ -170,7 +200,7 @@ def _numbers(segment: str) -> Iterator[int]:
             number = shift = 0
 
 
-def test_kit_js_needs_no_leave_of_a_strict_content_security_policy() -> None:
-    """No eval, no inline handler; the one element that it makes is Rockerbox's tag, where the shop asks for that."""
-    assert not re.search(r"\beval\b|new Function|innerHTML|document\.write|setAttribute", SCRIPT)
-    assert SCRIPT.count("createElement") == 1
+def test_the_scripts_need_no_leave_of_a_strict_content_security_policy() -> None:
+    """No eval, no inline handler; the one element that is made is Rockerbox's tag, where the shop asks for that."""
+    assert not re.search(r"\beval\b|new Function|innerHTML|document\.write|setAttribute", "".join(SOURCES.values()))
+    assert "".join(SOURCES.values()).count("createElement") == 1

@@ -29,7 +29,7 @@ SAME = {"sec-fetch-site": "same-origin"}
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0 Safari/537.36"
 FPC = "0123456789abcdef0123456789abcdef-1763700000000"
 SHADOW = AdRoll(advertisable="ADV", pixel="PIX", mode=Mode.SHADOW)
-POSTS = ["/collect", "/identify", "/track", "/consent", "/reset"]
+POSTS = ["/collect", "/identify", "/track", "/pixels", "/consent", "/reset"]
 
 MakeKit = Callable[..., Kit]
 
@@ -454,7 +454,7 @@ async def test_the_type_may_carry_a_charset(make_kit: MakeKit) -> None:
     ],
     ids=lambda body: body[:16].decode("latin-1"),
 )
-@pytest.mark.parametrize("path", ["/collect", "/identify", "/consent"])
+@pytest.mark.parametrize("path", ["/collect", "/identify", "/pixels", "/consent"])
 async def test_malformed_json_is_refused(make_kit: MakeKit, path: str, body: bytes) -> None:
     """Bombs of depth, names given twice, other encodings: 400, never a 500."""
     async with client_of(make_kit()) as client:
@@ -599,34 +599,46 @@ async def test_a_caller_that_hangs_up_breaks_nothing(make_kit: MakeKit) -> None:
     assert sent[0]["status"] == 400
 
 
-# ---------------------------------------------------------------- kit.js
+# ---------------------------------------------------------------- the scripts
 
 
-async def test_kit_js_is_kept_for_ever_under_its_version(make_kit: MakeKit) -> None:
+@pytest.mark.parametrize("name", ["kit", "kit.pixels"])
+async def test_a_script_is_kept_for_ever_under_its_version(make_kit: MakeKit, name: str) -> None:
     """Its name changes when it does."""
-    version = assets.kit_js().version
+    version = assets.minified(name).version
 
     async with client_of(make_kit()) as client:
-        answer = await client.get(f"/kit.{version}.js")
+        answer = await client.get(f"/{name}.{version}.js")
 
     assert answer.status_code == 200
-    assert answer.content == assets.kit_js().body
+    assert answer.content == assets.minified(name).body
     assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["etag"] == f'"{version}"'
-    assert answer.headers["sourcemap"] == f"kit.{version}.js.map"
+    assert answer.headers["sourcemap"] == f"{name}.{version}.js.map"
     assert answer.headers.get_list("set-cookie") == []
 
 
-@pytest.mark.parametrize("name", ["/kit.min.js", "/kit.0123456789ab.js", "/kit.x.y.js"])
-async def test_any_other_version_is_the_current_file_and_is_asked_for_again(make_kit: MakeKit, name: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/kit.min.js", "kit"),
+        ("/kit.0123456789ab.js", "kit"),
+        ("/kit.x.y.js", "kit"),
+        ("/kit.pixels.min.js", "kit.pixels"),
+        ("/kit.pixels.0123456789ab.js", "kit.pixels"),
+    ],
+)
+async def test_any_other_version_is_the_current_file_and_is_asked_for_again(
+    make_kit: MakeKit, path: str, name: str
+) -> None:
     """During a rolling deploy one server may be asked for the other's version."""
     async with client_of(make_kit()) as client:
-        answer = await client.get(name)
+        answer = await client.get(path)
 
     assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-cache")
-    assert answer.content == assets.kit_js().body
+    assert answer.content == assets.minified(name).body
 
 
 async def test_kit_js_is_not_sent_to_whoever_has_it(make_kit: MakeKit) -> None:
@@ -644,12 +656,13 @@ async def test_kit_js_is_not_sent_to_whoever_has_it(make_kit: MakeKit) -> None:
     assert wrong.status_code == 405
 
 
-async def test_a_developer_finds_the_source_by_its_map(make_kit: MakeKit) -> None:
+@pytest.mark.parametrize("name", ["kit", "kit.pixels"])
+async def test_a_developer_finds_the_source_by_its_map(make_kit: MakeKit, name: str) -> None:
     """The script names its map, the map its source, and both are served beside it."""
-    version = assets.kit_js().version
+    version = assets.minified(name).version
 
     async with client_of(make_kit()) as client:
-        script = await client.get(f"/kit.{version}.js")
+        script = await client.get(f"/{name}.{version}.js")
         told = await client.get(script.url.join(script.headers["sourcemap"]))
         source = await client.get(told.url.join(told.json()["sources"][0]))
 
@@ -657,7 +670,7 @@ async def test_a_developer_finds_the_source_by_its_map(make_kit: MakeKit) -> Non
         "application/json",
         "public, max-age=31536000, immutable",
     )
-    assert source.content == (assets.STATIC / "kit.js").read_bytes()
+    assert source.content == (assets.STATIC / f"{name}.js").read_bytes()
     assert (source.headers["content-type"], source.headers["cache-control"]) == (
         "text/javascript; charset=utf-8",
         "no-cache",

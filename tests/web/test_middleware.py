@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from kit.capture import capture_of, visit_of, visitor_of
 from kit.model import Visitor
 from kit.web.middleware import CaptureMiddleware, Message, Receive, Scope, Send
@@ -197,6 +199,50 @@ def test_a_posted_arrival_comes_to_cookies_and_a_touch() -> None:
     assert first.touchpoint.url == "https://www.shop.com/a?adct=one"
     assert (shop.seen.visitor.id, shop.seen.touchpoint) == (first.visitor.id, None)
     assert Shop("opt_in").get(method="POST").set_cookies == {}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {},
+        {"headers": {"sec-fetch-mode": None}},
+        {"looks": lambda scope: visitor_of(scope)},
+        {"looks": lambda scope: collected(scope, {"adct": "one"}), "collects": True},
+    ],
+    ids=["straight", "thorough", "looked at", "posted"],
+)
+def test_a_click_says_which_browser_made_it(page: dict[str, Any]) -> None:
+    """Whichever way its landing takes: the visitor's id with the click, its User-Agent, cut, with the touch."""
+    shop = Shop()
+    agent = CHROME + "x" * 1_000
+    shop.looks = page.get("looks", lambda scope: None)
+
+    answer = shop.get(
+        "" if "collects" in page else "adct=one", headers={"user-agent": agent, **page.get("headers", {})}
+    )
+    touch = shop.seen.touchpoint if "collects" in page else shop.touches[0][1]
+    visitor = shop.seen.visitor.id if "collects" in page else shop.touches[0][0]
+
+    assert touch.user_agent == agent[:512]
+    assert [click.visitor for click in touch.click_ids] == [visitor]
+    assert answer.set_cookies
+
+
+def test_a_visitors_clicks_are_of_its_own_browser() -> None:
+    """Read again from the cookie they say so: the newest ones, and those of the first and the last touch."""
+    shop = Shop()
+    cookie = shop.get("adct=one&gclid=two").cookie_header()
+    cookie = shop.get("adct=three", cookie=cookie).cookie_header()
+    shop.looks = visitor_of
+
+    shop.get(cookie=cookie)
+
+    seen: Visitor = shop.seen
+    assert seen.first_touch is not None
+    assert seen.last_touch is not None
+    clicks = (*seen.click_ids, *seen.first_touch.click_ids, *seen.last_touch.click_ids)
+    assert sorted(click.value for click in clicks) == ["one", "three", "three", "two", "two"]
+    assert {click.visitor for click in clicks} == {seen.id}
 
 
 def collected(scope: Scope, params: Mapping[str, str]) -> Any:
