@@ -344,7 +344,11 @@ class Kit:
         )
 
     def record_touch(
-        self, visitor: VisitorId, touchpoint: Touchpoint, first_party_cookie: str | None, consent: Consent
+        self,
+        visitor: VisitorId,
+        touchpoint: Touchpoint | Callable[[], Touchpoint],
+        first_party_cookie: str | None,
+        consent: Consent,
     ) -> None:
         """Keep a new click, off the request path: returns at once and never raises."""
         self._touches.record(

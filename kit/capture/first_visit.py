@@ -4,7 +4,8 @@ It comes to what `reading` and `due` come to, at half their price: no object is 
 tests/capture/test_first_visit.py holds the two ways to each other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from kit.capture import first_party_cookie, urls, visitor_cookie
@@ -16,7 +17,7 @@ from kit.capture.query import Arrival
 from kit.capture.rules import CaptureRules
 from kit.model import ClickId, Consent, Touchpoint, VisitorId
 
-NewTouch = tuple[VisitorId, Touchpoint, str | None, Consent]
+NewTouch = tuple[VisitorId, Touchpoint | Callable[[], Touchpoint], str | None, Consent]
 """A landing with a new click id, whose cookie is being set: the arguments of `kit.record_touch`."""
 
 Due = tuple[list[Header], NewTouch | None]
@@ -25,13 +26,36 @@ Due = tuple[list[Header], NewTouch | None]
 _PRIVATE = b"cache-control", b"private"
 
 
+class Landing(NamedTuple):
+    """A new visitor's landing, its bytes as they came. No page waits for the touchpoint that they make."""
+
+    visitor: VisitorId
+    at: datetime
+    arrival: Arrival
+    scheme: str
+    host: bytes
+    path: bytes
+    referrer: bytes
+    agent: bytes
+
+    def touchpoint(self) -> Touchpoint:
+        at, visitor, arrival = self.at, self.visitor, self.arrival
+        return Touchpoint(
+            at=at,
+            click_ids=tuple([ClickId(vendor, value, at, visitor) for vendor, value in arrival.clicks.items()]),
+            utm=arrival.utm,
+            url=urls.assembled(self.scheme, self.host, self.path, arrival.pairs, plain=arrival.plain),
+            referrer=urls.clean_referrer(self.referrer[: urls.LONGEST_URL]) if self.referrer else None,
+            user_agent=self.agent.decode("latin-1") or None,
+        )
+
+
 class FirstVisit(NamedTuple):
     """What an answer has made of a new visitor, for whoever asks after it."""
 
     visitor: VisitorId
     now: int
-    arrival: Arrival | None
-    touch: Touchpoint | None
+    landing: Landing | None
     consent: Consent
 
 
@@ -80,15 +104,8 @@ def first_visit(
         _PRIVATE,
     ]
     if arrival is None:
-        return FirstVisit(visitor, now, None, None, consent), (set_cookies, None)
-    referrer = headers.get(b"referer")
-    touch = Touchpoint(
-        at=at,
-        click_ids=tuple([ClickId(vendor, value, at, visitor) for vendor, value in arrival.clicks.items()]),
-        utm=arrival.utm,
-        url=urls.page_url(scope, host, arrival.pairs, plain=arrival.plain),
-        referrer=urls.clean_referrer(referrer[: urls.LONGEST_URL]) if referrer else None,
-        user_agent=agent.decode("latin-1") or None,
-    )
-    told = (visitor, touch, own, consent) if arrival.clicks else None
-    return FirstVisit(visitor, now, arrival, touch, consent), (set_cookies, told)
+        return FirstVisit(visitor, now, None, consent), (set_cookies, None)
+    path, referrer = urls.whole_path(scope), headers.get(b"referer", b"")
+    landing = Landing(visitor, at, arrival, scope.get("scheme", "http"), host, path, referrer, agent)
+    told = (visitor, landing.touchpoint, own, consent) if arrival.clicks else None
+    return FirstVisit(visitor, now, landing, consent), (set_cookies, told)

@@ -70,12 +70,13 @@ class Reading:
     @classmethod
     def of_first(cls, first: FirstVisit, rules: CaptureRules, scope: Mapping[str, Any]) -> "Reading":
         """Return the facts of a request whose answer has made a visitor already: that one is its visitor."""
-        reading = cls(rules, scope, first.arrival)
+        touch = first.landing.touchpoint() if first.landing is not None else None
+        reading = cls(rules, scope, first.landing.arrival if first.landing is not None else None)
         reading.now, reading.at = first.now, visitor_cookie.moment(first.now)
         reading._consent, reading._may_set = first.consent, True
         cookie = VisitorCookie(first.visitor, first.now, first.now)
-        known = visitor_cookie.with_touch(cookie, first.touch) if first.touch else cookie
-        reading._known = Known(known, False, first.touch)
+        known = visitor_cookie.with_touch(cookie, touch) if touch is not None else cookie
+        reading._known = Known(known, False, touch)
         return reading
 
     @property

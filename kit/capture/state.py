@@ -199,7 +199,7 @@ class Shared:
     rules: CaptureRules
     faults: Faults
     fresh: Freshness
-    record_touch: Callable[[VisitorId, Touchpoint, str | None, Consent], None]
+    record_touch: Callable[[VisitorId, Touchpoint | Callable[[], Touchpoint], str | None, Consent], None]
 
 
 class Answered(NamedTuple):

@@ -20,12 +20,22 @@ def page_url(scope: Mapping[str, Any], host: bytes, pairs: Iterable[bytes], *, p
 
     The Host header is a claim of the client's: it is checked for its form and used for nothing but this text.
     """
-    path = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
+    return assembled(scope.get("scheme", "http"), host, whole_path(scope), pairs, plain=plain)
+
+
+def whole_path(scope: Mapping[str, Any]) -> bytes:
+    """Return the path as the browser asked for it."""
+    path: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
     # Hypercorn and granian leave the root path out of the path; Starlette's Mount lengthens it and keeps the first.
     root = scope.get("app_root_path") or scope.get("root_path")
     if root and not path.startswith(root.encode("utf-8", "replace")):
         path = root.encode("utf-8", "replace") + path
-    page = _page(scope.get("scheme", "http"), host, path) if len(path) <= LONGEST_URL else None
+    return path
+
+
+def assembled(scheme: str, host: bytes, path: bytes, pairs: Iterable[bytes], *, plain: bool = False) -> str | None:
+    """Return the URL of these parts, as `page_url` does."""
+    page = _page(scheme, host, path) if len(path) <= LONGEST_URL else None
     return _with_query(page, b"&".join(pairs), plain=plain) if page is not None else None
 
 

@@ -1,7 +1,7 @@
 """Visitors and who they are: touchpoints, links, consents, order snapshots, and all identifiers of any of them."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -22,12 +22,15 @@ NOBODY = Identifiers()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Touch:
-    """A new click to keep for a visitor."""
+    """A new click to keep for a visitor. `touchpoint` is one, or makes it when it is written."""
 
     visitor: VisitorId
-    touchpoint: Touchpoint
+    touchpoint: Touchpoint | Callable[[], Touchpoint] = field(repr=False)
     first_party_cookie: str | None = field(default=None, repr=False)
     consent: Consent
+
+    def made(self) -> Touchpoint:
+        return self.touchpoint if isinstance(self.touchpoint, Touchpoint) else self.touchpoint()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,24 +80,24 @@ MOST_DECISIONS = 50
 def keep_touches(connection: Connection, touches: Sequence[Touch]) -> Sequence[None]:
     """Keep each new (visitor, click) once, and `MOST_TOUCHES` at most; an erased visitor's are not kept."""
     erased = erased_visitors(connection, {touch.visitor for touch in touches})
-    kept = _within_room(connection, [touch for touch in touches if touch.visitor not in erased])
+    kept = _within_room(connection, [(touch, touch.made()) for touch in touches if touch.visitor not in erased])
     rows = [
         {
             "visitor": touch.visitor,
             "vendor": click.vendor,
             "click_id": click.value,
             "at": milliseconds(click.clicked_at),
-            "url": touch.touchpoint.url,
-            "referrer": touch.touchpoint.referrer,
-            "utm": "&".join(f"{name}={value}" for name, value in touch.touchpoint.utm.items()) or None,
+            "url": made.url,
+            "referrer": made.referrer,
+            "utm": "&".join(f"{name}={value}" for name, value in made.utm.items()) or None,
             "first_party_cookie": touch.first_party_cookie,
-            "user_agent": _printable(touch.touchpoint.user_agent),
+            "user_agent": _printable(made.user_agent),
         }
-        for touch in kept
-        for click in touch.touchpoint.click_ids
+        for touch, made in kept
+        for click in made.click_ids
     ]
     insert_new(connection, touchpoints, rows, by=("visitor", "vendor", "click_id"))
-    keep_consents(connection, [(touch.visitor, touch.consent) for touch in kept])
+    keep_consents(connection, [(touch.visitor, touch.consent) for touch, _ in kept])
     return [None] * len(touches)
 
 
@@ -103,21 +106,21 @@ def _printable(text: str | None) -> str | None:
     return "".join(filter(str.isprintable, text)) or None if text else None
 
 
-def _within_room(connection: Connection, touches: Sequence[Touch]) -> list[Touch]:
+def _within_room(connection: Connection, touches: Sequence[tuple[Touch, Touchpoint]]) -> list[tuple[Touch, Touchpoint]]:
     """Return the touches that there is room for, without a first-party cookie under which there is none."""
-    of_visitor = _touches_by(connection, touchpoints.c.visitor, {touch.visitor for touch in touches})
-    cookies = {touch.first_party_cookie for touch in touches if touch.first_party_cookie}
+    of_visitor = _touches_by(connection, touchpoints.c.visitor, {touch.visitor for touch, _ in touches})
+    cookies = {touch.first_party_cookie for touch, _ in touches if touch.first_party_cookie}
     of_cookie = _touches_by(connection, touchpoints.c.first_party_cookie, cookies)
     kept = []
-    for touch in touches:
-        cookie, new = touch.first_party_cookie, len(touch.touchpoint.click_ids)
+    for touch, made in touches:
+        cookie, new = touch.first_party_cookie, len(made.click_ids)
         of_visitor[touch.visitor] += new
         if of_visitor[touch.visitor] > MOST_TOUCHES:
             continue
         if cookie is not None:
             of_cookie[cookie] += new
         full = cookie is not None and of_cookie[cookie] > MOST_TOUCHES
-        kept.append(replace(touch, first_party_cookie=None) if full else touch)
+        kept.append((replace(touch, first_party_cookie=None) if full else touch, made))
     return kept
 
 

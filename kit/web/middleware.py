@@ -29,7 +29,11 @@ class CaptureKit(Protocol):
     def faults(self) -> Faults: ...
 
     def record_touch(
-        self, visitor_id: VisitorId, touchpoint: Touchpoint, first_party_cookie: str | None, consent: Consent
+        self,
+        visitor_id: VisitorId,
+        touchpoint: Touchpoint | Callable[[], Touchpoint],
+        first_party_cookie: str | None,
+        consent: Consent,
     ) -> None: ...
 
 

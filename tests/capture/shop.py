@@ -33,8 +33,10 @@ class Shop:
     def count(self, where: str) -> None:
         self.failed.append(where)
 
-    def record_touch(self, *touch: Any) -> None:
-        self.touches.append(touch)
+    def record_touch(self, visitor: VisitorId, touchpoint: Any, *more: Any) -> None:
+        # As the store's writer does.
+        made = touchpoint() if callable(touchpoint) else touchpoint
+        self.touches.append((visitor, made, *more))
 
     def page(self, status: int, headers: Headers) -> App:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
