@@ -103,7 +103,7 @@ def test_the_example_destination_keeps_the_contract(manual: Any) -> None:
 
     for name in tests:
         getattr(manual.TestPartner(), name)()
-    assert len(tests) == 13
+    assert len(tests) == 15
 
 
 def test_a_vendors_bad_day_can_be_scripted(manual: Any) -> None:
@@ -163,3 +163,12 @@ def test_the_readme_names_every_public_argument_of_the_kit() -> None:
     documented = Kit.__doc__ or ""
     for name in signature(Kit).parameters:
         assert f"`{name}`" in documented or name == "clock", name
+
+
+async def test_the_dashboard_lets_nobody_in_who_is_not_staff(manual: Any) -> None:
+    """As mounted in the manual: without a session nobody is staff."""
+    transport = httpx.ASGITransport(manual.app)
+    async with httpx.AsyncClient(transport=transport, base_url="https://shop.com") as shop:
+        answer = await shop.get("/attribution/")
+
+    assert (answer.status_code, answer.text) == (403, "Forbidden")

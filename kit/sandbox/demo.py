@@ -266,6 +266,7 @@ async def _settled_lines(attribution: Kit) -> list[Line]:
 async def _keep_open(base: str, vendors: Addresses, attribution: Kit, server: uvicorn.Server) -> None:
     console.print(f"\nThe shop is open:          {base}/?adct=click123")
     console.print(f"What was reported:         {base}/reported")
+    console.print(f"The dashboard:             {base}/attribution/")
     console.print(f"What the vendors received: {vendors.url}/")
     console.print("Ctrl-C closes it. Orders that you place appear here:\n")
     shown = {line.order for line in await lines_of(attribution)}

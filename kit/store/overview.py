@@ -79,8 +79,11 @@ def _is_within(ids: range) -> ColumnElement[bool]:
 
 
 def _gate_of(row: Any) -> Gate | None:
-    if row is None:
-        return None
+    return gate_shown(row) if row is not None else None
+
+
+def gate_shown(row: Any) -> Gate:
+    """Return a destination's gate as people are shown it."""
     return Gate(state=row.state, until=moment(row.until), reason=row.reason, since=moment(row.since))
 
 
@@ -92,6 +95,7 @@ class Replay:
     """
 
     order_id: str | None = None
+    event_id: str | None = None
     destination: str | None = None
     state: DeliveryState = DeliveryState.DEAD
     reason: str | None = None
@@ -131,10 +135,8 @@ def replay(store: Store, asked: Replay) -> int:
 
 
 def _chunks(store: Store, asked: Replay) -> Iterator[_Chunk]:
-    if asked.order_id is not None:
-        wanted: list[ColumnElement[bool]] = [
-            deliveries.c.event.in_(select(events.c.id).where(_is_named(asked.order_id)))
-        ]
+    if asked.order_id is not None or asked.event_id is not None:
+        wanted: list[ColumnElement[bool]] = [_is_of(asked)]
     else:
         wanted = [_is_within(ids) for ids in _ranges(store)]
     for where in wanted:
@@ -142,6 +144,12 @@ def _chunks(store: Store, asked: Replay) -> Iterator[_Chunk]:
         found = store.read_sync(partial(_ids, query=query))
         for start in range(0, len(found), REPLAYED):
             yield _Chunk(asked=asked, ids=found[start : start + REPLAYED])
+
+
+def _is_of(asked: "Replay | Resolve") -> ColumnElement[bool]:
+    """Return whether a delivery is of the order or the event that is asked for."""
+    named = events.c.event_id == asked.event_id if asked.order_id is None else _is_named(asked.order_id)
+    return deliveries.c.event.in_(select(events.c.id).where(named))
 
 
 def _is_named(name: str) -> ColumnElement[bool]:
@@ -175,9 +183,13 @@ def _put_back(connection: Connection, asked: Sequence[_Chunk]) -> Sequence[int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolve:
-    """An operator knows what became of a held delivery: the vendor has it (`delivered`), or it may be sent again."""
+    """An operator knows what became of a held delivery: the vendor has it (`delivered`), or it may be sent again.
 
-    order_id: str
+    Of an order, or with `event_id` of that one event alone.
+    """
+
+    order_id: str | None = None
+    event_id: str | None = None
     destination: str
     delivered: bool
     now: datetime
@@ -200,7 +212,7 @@ def resolve(connection: Connection, asked: Sequence[Resolve]) -> Sequence[int]:
             .where(
                 deliveries.c.state == DeliveryState.HELD,
                 deliveries.c.destination == one.destination,
-                deliveries.c.event.in_(select(events.c.id).where(_is_named(one.order_id))),
+                _is_of(one),
             )
             .values(**ended)
         )

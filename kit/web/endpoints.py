@@ -224,14 +224,14 @@ class _Post:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        granted = _granted(request, self.kit)
-        headers: dict[str, str] = {"cache-control": "no-store", **(granted or {})}
+        allowed = granted(request, self.kit)
+        headers: dict[str, str] = {"cache-control": "no-store", **(allowed or {})}
         preflight = request.method == "OPTIONS" and "access-control-request-method" in request.headers
         outcome: Cookies | HTTPStatus = ()
         if request.method != "POST" and not preflight:
             outcome = HTTPStatus.METHOD_NOT_ALLOWED
             headers["allow"] = "POST"
-        elif granted is None:
+        elif allowed is None:
             outcome = HTTPStatus.FORBIDDEN
         elif preflight:
             headers |= _PREFLIGHT
@@ -245,7 +245,7 @@ class _Post:
             return HTTPStatus.UNSUPPORTED_MEDIA_TYPE
         try:
             async with asyncio.timeout(self.seconds):
-                body = await _body(request)
+                body = await body_of(request)
         except TimeoutError:
             return HTTPStatus.REQUEST_TIMEOUT
         if isinstance(body, HTTPStatus):
@@ -280,7 +280,7 @@ _PREFLIGHT = {
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9_.:\[\]-]{1,260}").fullmatch
 
 
-def _granted(request: Request, kit: Kit) -> dict[str, str] | None:
+def granted(request: Request, kit: Kit) -> dict[str, str] | None:
     """Return the CORS headers that this page is owed, none for a page of our own; None when it may not post here."""
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if site == "same-origin" or (site is None and origin is not None and origin in _own_origins(request)):
@@ -300,7 +300,8 @@ def _own_origins(request: Request) -> tuple[str, ...]:
     return (f"{request.scope.get('scheme', 'http')}://{host}", f"https://{host}") if host else ()
 
 
-async def _body(request: Request) -> bytes | HTTPStatus:
+async def body_of(request: Request) -> bytes | HTTPStatus:
+    """Return a posted body of at most `LONGEST_BODY` bytes, or why there is none."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > 9 or int(length) > LONGEST_BODY):
         return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
