@@ -93,6 +93,7 @@ ODD = {
     b"/kit/collect": b'{"params": {"adct": "TEXT", "utm_source": "TEXT"}, "fpc": "TEXT", "url": "https://a.co/TEXT"}',
     b"/kit/identify": b'{"email": "TEXT@example.com", "customer_id": "TEXT", "phone": "TEXT", "name": "TEXT"}',
     b"/kit/track": b'{"name": "add_to_cart", "event_id": "TEXT", "keywords": "TEXT", "url": "TEXT", "value": "TEXT"}',
+    b"/kit/pixels": b'{"order_id": "TEXT", "pixel": "adroll", "name": "TEXT"}',
 }
 
 EXCHANGES = [
@@ -191,7 +192,7 @@ EXCHANGES = [
     to("B08", "gzip", collect(b"\x1f\x8b\x08\x00", b"Content-Encoding: gzip"), 415),
     *(
         to("B08", f"{body!r} to {path.decode()}", post(path, body), 400)
-        for path in (b"/kit/collect", b"/kit/identify", b"/kit/consent", b"/kit/track", b"/kit/reset")
+        for path in (b"/kit/collect", b"/kit/identify", b"/kit/consent", b"/kit/track", b"/kit/pixels", b"/kit/reset")
         for body in BROKEN
     ),
     *(

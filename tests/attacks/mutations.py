@@ -56,6 +56,7 @@ BODIES: list[tuple[bytes, object]] = [
     (b"/kit/reset", {}),
     (b"/kit/track", EVENT),
     (b"/kit/track", BOUGHT),
+    (b"/kit/pixels", {"order_id": "A-1007", "pixel": "adroll"}),
 ]
 
 

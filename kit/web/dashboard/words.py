@@ -70,6 +70,7 @@ _REASONS = {
     "policy": "your takes= leaves it out",
     "rejected": "{name} refused it",
     "required_field": "{name} needs a field that it lacks",
+    "restored": "it may have been sent since the backup that was restored",
     "shadow": "shadow mode: checked and recorded only",
     "time_future": "its time is in the future",
     "time_old": "too old for {name}",
