@@ -13,10 +13,13 @@ from playwright.async_api import Browser, async_playwright
 from .shop import Shop, open_shop
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_ARGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+_ARGS = [
+    "--host-resolver-rules=MAP *.shop.test 127.0.0.1",
+    *(
+        "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        "--disable-component-update --disable-sync"
+    ).split(),
+]
 
 # Playwright takes the back-forward cache away, which visitors have.
 _WITHOUT = ["--disable-back-forward-cache"]
