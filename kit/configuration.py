@@ -3,14 +3,17 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
 from kit.capture import FOREIGN_CLICKS
 from kit.destinations import AdRoll, Destination, Holdout, Rockerbox, Rokt, RoktAudience, RoktDeletion
+from kit.destinations.base import EVENTS, MARKETING, require_base_url, require_names
+from kit.destinations.rokt.credentials import EVENTS_PATHS, check_conversions_url
 from kit.destinations.rokt.hashing import PRESETS
 from kit.errors import ConfigurationError
-from kit.model import Mode
+from kit.model import CLICK_WINDOW, Mode
 from kit.settings import Settings
 
 
@@ -42,10 +45,13 @@ def checked_destinations(destinations: Sequence[Destination]) -> tuple[Destinati
     """Return the destinations; a mode that is none and a name used twice are refused."""
     if isinstance(destinations, Destination):
         raise ConfigurationError("destinations", "is one destination; pass a list")
+    if not isinstance(destinations, Sequence):
+        raise ConfigurationError("destinations", f"is a {type(destinations).__name__}; pass a list")
     for destination in destinations:
         if not isinstance(destination, Destination):
             raise ConfigurationError("destinations", "holds what is no destination; pass AdRoll(...), not AdRoll")
-        if destination.mode not in set(Mode):
+        _check_name(destination.name)
+        if destination.mode not in tuple(Mode):
             raise ConfigurationError(f"{destination.name}.mode", 'is neither "live" nor "shadow"')
         _check_policy(destination)
     for name, times in Counter(destination.name for destination in destinations).items():
@@ -56,17 +62,58 @@ def checked_destinations(destinations: Sequence[Destination]) -> tuple[Destinati
 
 def _check_policy(destination: Destination) -> None:
     name = destination.name
-    if destination.consent not in {"shop", "opt_in"}:
+    if destination.consent not in ("shop", "opt_in"):
         raise ConfigurationError(f"{name}.consent", 'is neither "shop" nor "opt_in"')
-    if isinstance(destination.takes, str):
-        raise ConfigurationError(f"{name}.takes", 'is a text; pass a set such as {"purchase"}')
+    _check_takes(destination)
+    if not isinstance(destination.max_in_flight, int) or isinstance(destination.max_in_flight, bool):
+        raise ConfigurationError(f"{name}.max_in_flight", "is no whole number; write 4")
     if destination.max_in_flight < 1:
         raise ConfigurationError(f"{name}.max_in_flight", "is less than 1")
-    if destination.requests_per_second is not None and not destination.requests_per_second > 0:
+    rate = destination.requests_per_second
+    if rate is not None and (not isinstance(rate, (int, float)) or isinstance(rate, bool)):
+        raise ConfigurationError(f"{name}.requests_per_second", "is no number; write 5.0, or None for no limit")
+    if rate is not None and not rate > 0:
         raise ConfigurationError(f"{name}.requests_per_second", "is not above 0; None sets no limit")
-    for setting in ("horizon", "longest_wait"):
-        if getattr(destination, setting) <= timedelta(0):
+    for setting in ("horizon", "longest_wait", "click_window"):
+        duration = getattr(destination, setting)
+        if not isinstance(duration, timedelta):
+            raise ConfigurationError(f"{name}.{setting}", "is no duration; write timedelta(days=14)")
+        if duration <= timedelta(0):
             raise ConfigurationError(f"{name}.{setting}", "is not longer than nothing")
+    if destination.click_window > CLICK_WINDOW:
+        raise ConfigurationError(
+            f"{name}.click_window", "is longer than any click counts; write timedelta(days=90) or less"
+        )
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise ConfigurationError("destinations", f"one has a {type(name).__name__} for a name; pass a text")
+    if not 1 <= len(name) <= 64 or not name.isprintable() or name != name.strip():
+        raise ConfigurationError(
+            "destinations", f"the name {name[:80]!r} is not 1 to 64 printable characters without spaces around them"
+        )
+
+
+def _check_takes(destination: Destination) -> None:
+    """Refuse what is no set of names, and a name that is a slip of the pen: all it means would be left out."""
+    takes, setting = destination.takes, f"{destination.name}.takes"
+    if takes is None or callable(takes):
+        return
+    require_names(setting, takes, 'a set such as {"purchase"}')
+    known = {*EVENTS, MARKETING, *destination.own_names}
+    for name in takes:
+        if name not in known and (meant := _slip_of(name, EVENTS)) is not None:
+            raise ConfigurationError(
+                setting, f"names {name!r}; write {meant!r}, or pass a function where that is a name of your own"
+            )
+
+
+def _slip_of(name: str, known: Sequence[str]) -> str | None:
+    """Return the known name that this one is meant to be; a longer one, such as purchases, may be the shop's own."""
+    plain = name.lower().replace("-", "_").replace(" ", "_")
+    meant = next(iter(get_close_matches(plain, known, n=1, cutoff=0.9)), None)
+    return meant if meant is not None and (meant == plain or not plain.startswith(meant)) else None
 
 
 def watched_params(destinations: Sequence[Destination], further: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -87,6 +134,7 @@ def destinations_of(read: Settings) -> list[Destination]:
         if given and not any(getattr(read, f"{vendor}_{name}") for name in first):
             wanted = " or ".join(f"KIT_{vendor}_{name}".upper() for name in first)
             raise ConfigurationError(wanted, f"is missing beside KIT_{given[0].upper()}")
+    _check_rokts_urls(read)
     found: list[Destination] = []
     if read.adroll_advertisable is not None:
         found.append(
@@ -108,6 +156,16 @@ def destinations_of(read: Settings) -> list[Destination]:
         advertiser = read.rockerbox_advertiser.get_secret_value()
         found.append(Rockerbox(advertiser=advertiser, **_given(base_url=read.rockerbox_base_url)))
     return found
+
+
+def _check_rokts_urls(read: Settings) -> None:
+    """Refuse a wrong address also of a surface whose credentials are not there: each takes its own when they are."""
+    if read.rokt_base_url:
+        require_base_url("KIT_ROKT_BASE_URL", read.rokt_base_url, *EVENTS_PATHS)
+    if read.rokt_conversions_url:
+        check_conversions_url(read.rokt_conversions_url, setting="KIT_ROKT_CONVERSIONS_URL")
+    if read.rokt_audience_url:
+        require_base_url("KIT_ROKT_AUDIENCE_URL", read.rokt_audience_url)
 
 
 def _rokt(read: Settings) -> Rokt:

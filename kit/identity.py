@@ -16,6 +16,14 @@ EMPTY_SHA256: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}", re.IGNORECASE | re.ASCII)
 _ZIP5 = re.compile(r"[0-9]{5}")
 _ZIP9 = re.compile(r"[0-9]{5}-[0-9]{4}")
+#: What stands in no e-mail address of somebody, but between one and its neighbours in URLs, lists and JSON.
+_BETWEEN = r"\s@&=?/#<>(),;:|\\{}\[\]"
+#: An address inside of a text, also percent-encoded, once or more. Each run of characters is looked at once.
+_ADDRESS = re.compile(
+    rf"(?<![^{_BETWEEN}])[^{_BETWEEN}]+(?:@|%(?:25){{0,8}}40)[^{_BETWEEN}%\"']{{0,255}}\.[^\W\d_][^{_BETWEEN}%\"']*"
+)
+#: A text that is an address, of a host without a dot too.
+_ALONE = re.compile(rf"\s*[^{_BETWEEN}]+@[^{_BETWEEN}]+\s*")
 
 
 def email(text: str) -> str | None:
@@ -26,6 +34,25 @@ def email(text: str) -> str | None:
     if not (local and at and domain) or "@" in domain or len(address.split()) != 1:
         return None
     return address
+
+
+def holds_address(text: str) -> bool:
+    """Return whether the text is an e-mail address, or has one in it, also percent-encoded."""
+    if "@" not in text and "%" not in text:
+        return False
+    return _ADDRESS.search(text) is not None or _ALONE.fullmatch(text) is not None
+
+
+def without_addresses(text: str) -> str:
+    """Return the text with "[email]" for each e-mail address in it."""
+    if not holds_address(text):
+        return text
+    return _ADDRESS.sub("[email]", text) if _ALONE.fullmatch(text) is None else "[email]"
+
+
+def id_without_address(text: str) -> str:
+    """Return an id as it is; the SHA-256 of one with an e-mail address in it, which is as unique and shows nobody."""
+    return hashlib.sha256(text.encode()).hexdigest() if holds_address(text) else text
 
 
 def sha256_digest(text: str) -> str | None:

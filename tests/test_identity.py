@@ -122,3 +122,49 @@ def test_a_lookup_key_depends_on_secret_kind_and_value() -> None:
     assert key == "0466a6250ef2e4c381dc022b8e86aa192936e47e73faf88f55fe1da272aa2ac0"
     assert identity.lookup_key(b"other", "email", "jane.doe@example.com") != key
     assert identity.lookup_key(b"secret", "phone", "jane.doe@example.com") != key
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("jane.doe@example.com", "[email]"),
+        (" a@b ", "[email]"),
+        ("Gift card for jane.doe@example.com!", "Gift card for [email]"),
+        ("cust jane@x.co", "cust [email]"),
+        ("mailto:j@x.co", "mailto:[email]"),
+        ("Jane<j@x.de>, joe@y.org", "Jane<[email]>, [email]"),
+        ('{"email":"jane@x.com"}', '{"email":[email]"}'),
+        ("https://x.com/p?e=jane%40x.com&a=1", "https://x.com/p?e=[email]&a=1"),
+        ("/n?u=%2Fa%3Fe%3Djane%2540x.com#x", "/n?u=[email]#x"),
+        ("\u00e9@x.fr", "[email]"),
+        ("jane@\u043f\u043e\u0447\u0442\u0430.\u0440\u0444", "[email]"),
+        ("order-o'neil+tag@x.com-1", "[email]"),
+        ("@jane", "@jane"),
+        ("2 @ 3.50", "2 @ 3.50"),
+        ("tea 2@3.50 each", "tea 2@3.50 each"),
+        ("https://maps.test/@52.5,13.4", "https://maps.test/@52.5,13.4"),
+        ("40 % off", "40 % off"),
+        ("100%40 off", "100%40 off"),
+        ("", ""),
+    ],
+)
+def test_an_address_inside_of_a_text_is_found(text: str, masked: str) -> None:
+    """By itself, among words, in a URL, encoded twice; what only has its sign stays as it is."""
+    assert identity.without_addresses(text) == masked
+    assert identity.holds_address(text) == (text != masked)
+    assert not identity.holds_address(masked)
+
+
+def test_an_id_with_an_address_is_its_digest() -> None:
+    """It shows nobody, and two of them stay two."""
+    first, second = (identity.id_without_address(f"jane@x.com-{number}") for number in (1, 2))
+
+    assert identity.id_without_address("order-1") == "order-1"
+    assert first != second
+    assert (len(first), first) == (64, identity.sha256("jane@x.com-1"))
+
+
+@given(st.text(alphabet=list('ab@.%40 "<&'), max_size=60))
+def test_no_masked_text_holds_an_address(text: str) -> None:
+    """Masking is done at once."""
+    assert not identity.holds_address(identity.without_addresses(text))

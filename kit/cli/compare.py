@@ -16,7 +16,7 @@ from kit import settings
 from kit.cli.common import AppOption, JsonOption, StoreOption, app, console, fail, kit_of, print_json, store_of
 from kit.configuration import destinations_of
 from kit.destinations import Destination, Rokt
-from kit.destinations.base import Json, Skip, first_sending, masked
+from kit.destinations.base import Json, Skip, first_sending, masked, skip_of
 from kit.model import Dispatch, Mode, utc_now
 from kit.store.rows import conversion_of, identifiers_of, moment
 from kit.store.tables import events
@@ -102,6 +102,15 @@ def _rokt_of(configured: Sequence[Destination], name: str | None) -> Rokt:
     return found[0]
 
 
+#: What only the Conversions API has, as the others must have it.
+_DEFAULTS_OF_CONVERSIONS: dict[str, Any] = {
+    "environment": "production",
+    "audiences": {},
+    "pod": "us2",
+    "amount_as": "string",
+}
+
+
 def _surfaces(rokt: Rokt) -> dict[str, Rokt]:
     """Return a shadow of this destination for each surface, at the vendor's own address."""
     none = dict.fromkeys(("public_key", "secret_key", "app_id", "app_secret", "api_key", "api_secret", "base_url"), "")
@@ -109,11 +118,10 @@ def _surfaces(rokt: Rokt) -> dict[str, Rokt]:
         **none,
         "mode": Mode.SHADOW,
         "account": rokt.account or "account",
-        "environment": "production",
-        "audiences": {},
+        **_DEFAULTS_OF_CONVERSIONS,
         "postback": False,
     }
-    conversions = {"api_key": "key", "environment": rokt.environment, "audiences": rokt.audiences}
+    conversions = {"api_key": "key", **{name: getattr(rokt, name) for name in _DEFAULTS_OF_CONVERSIONS}}
     return {
         "v1": dataclasses.replace(rokt, **{**here, "app_id": "app"}),
         "v2": dataclasses.replace(rokt, **here),
@@ -136,8 +144,9 @@ def _dispatches(connection: Connection, order: str) -> list[Dispatch]:
 
 
 def _rendering(name: str, surface: Rokt, told: Dispatch, *, now: datetime, clear: bool) -> Rendering:
-    payload = surface.payload(told, now=now)
-    request = surface.build([first_sending(surface, told, now=now)])
+    seen = surface.within_window(told)
+    payload = surface.payload(seen, now=now)
+    request = surface.build([first_sending(surface, seen, now=now)])
     if name == "postback" and request.method != "GET":
         skip = Skip("not this way", "it takes a conversion with a click id of 32 characters and no e-mail")
         return Rendering(request="", skip=skip, fields={})
@@ -147,7 +156,7 @@ def _rendering(name: str, surface: Rokt, told: Dispatch, *, now: datetime, clear
         fields[field] = text if fields.get(field, text) == text else f"{fields[field]}, {text}"
     return Rendering(
         request=f"{request.method} {request.url.host}{request.url.path}",
-        skip=surface.check(told, now=now),
+        skip=skip_of(surface, seen, told, now=now),
         fields=fields if clear else {field: _shown(field, text) for field, text in fields.items()},
     )
 

@@ -93,7 +93,7 @@ def _kept_out(kit: Kit, account: Rockerbox | None, sale: Sale) -> Skip | None:
     if not kit.intake.may_keep(sale.consent) or not (account is None or account.allows(sale.consent)):
         return Skip("consent")
     try:
-        wanted = account is None or account.wants(sale.dispatch)
+        wanted = account is None or account.wants(account.within_window(sale.dispatch))
     except Exception:  # noqa: BLE001 - the shop's own code, whose words may repeat what it was handed
         return Skip("unmappable")
     return None if wanted else Skip("policy")

@@ -14,8 +14,8 @@ import httpx
 
 from kit.consent import told_of
 from kit.delivery.lease import Lease
-from kit.delivery.retry import POISON, SUSPECT, expired
-from kit.destinations.base import Answer, Destination, Judgement, Sending, encoded, masked
+from kit.delivery.retry import POISON, SUSPECT, expired, with_remarks
+from kit.destinations.base import Answer, Destination, Judgement, Sending, encoded, masked, skip_of
 from kit.destinations.wire import Exchange
 from kit.model import Consent, DeliveryState, Dispatch, Mode, Verdict
 from kit.store.attempts import Settlement
@@ -32,7 +32,7 @@ LARGEST = 100
 class Ready:
     """A claimed delivery with its frozen body, which is another than the one before where it was `rewritten`.
 
-    `limit` is how many a request with it may carry.
+    `limit` is how many a request with it may carry; `remarks` stay with it when it is delivered.
     """
 
     claimed: Claimed
@@ -40,6 +40,7 @@ class Ready:
     lease: Lease
     limit: int = 1
     rewritten: bool = False
+    remarks: Sequence[str] = ()
 
 
 def prepared(
@@ -57,18 +58,20 @@ def prepared(
         return _unsent(one, "consent", told_of(one.consent), curable=True)
     if expired(one, now=now, horizon=destination.horizon):
         return _dead(one, "expired", "older than the retry horizon")
-    dispatch = Dispatch(event_id=one.event_id, at=one.at, conversion=one.conversion, identifiers=one.identifiers)
+    whole = Dispatch(event_id=one.event_id, at=one.at, conversion=one.conversion, identifiers=one.identifiers)
+    dispatch = destination.within_window(whole)
     try:
         if not destination.allows(one.consent):
             return _unsent(one, "consent", told_of(one.consent), curable=True)
         if not destination.wants(dispatch):
             return _unsent(one, "policy", "takes= leaves this event out")
-        skip = destination.check(dispatch, now=now)
+        skip = skip_of(destination, dispatch, whole, now=now)
         if skip is not None:
             return _unsent(one, skip.code, skip.detail, curable=skip.curable)
         frozen = one.payload if one.attempt is not None or not destination.reports else None
         keeps = frozen is not None and destination.keeps(frozen)
         body = frozen if keeps and frozen else encoded(destination.payload(dispatch, now=now))
+        remarks = destination.remarks(dispatch, now=now)
         sending = sending_of(one, body)
         limit = min(max(destination.batch_limit(sending), 1), LARGEST)
         shadow = destination.mode == Mode.SHADOW or one.conversion.test
@@ -78,8 +81,8 @@ def prepared(
         return _unmappable(destination, one, error)
     if shadow:
         detail = "a test conversion" if one.conversion.test else "the destination is in shadow mode"
-        return _unsent(one, "shadow", detail, payload=sending.payload)
-    return Ready(one, sending, lease, limit, rewritten=frozen is not None and not keeps)
+        return _unsent(one, "shadow", with_remarks(detail, remarks), payload=sending.payload)
+    return Ready(one, sending, lease, limit, rewritten=frozen is not None and not keeps, remarks=remarks)
 
 
 def batches(destination: Destination, ready: Iterable[Ready]) -> Iterable[list[Ready]]:

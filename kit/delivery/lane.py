@@ -339,6 +339,7 @@ class Lane:
                 dice=self._dice,
                 horizon=self.destination.horizon,
                 longest=self.destination.longest_wait,
+                remarks=ready.remarks,
             )
             for ready, judgement in zip(batch, judgements, strict=True)
         ]

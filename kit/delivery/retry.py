@@ -1,9 +1,9 @@
 """When to try again, and what an answer makes of a delivery. Pure: the time and the dice come in as arguments."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from kit.destinations.base import LONGEST_WAIT, Judgement
+from kit.destinations.base import LONGEST_WAIT, Judgement, masked
 from kit.model import HORIZON, DeliveryState, Verdict
 from kit.store.attempts import Settlement
 from kit.store.gates import Gate, Probe
@@ -55,19 +55,21 @@ def settle(
     horizon: timedelta = HORIZON,
     longest: timedelta = LONGEST,
     crashed: bool = False,
+    remarks: Sequence[str] = (),
 ) -> Settlement:
     """Return where the delivery goes.
 
-    `alone`: the request carried only it; `smaller`: the size of the next batch; `crashed`: the worker died over it.
+    `alone`: the request carried only it; `smaller`: the size of the next batch; `crashed`: the worker died over it;
+    `remarks`: what is kept with it once it is delivered.
     """
-    state, reason, due = DeliveryState.PENDING, None, now
+    state, reason, due, detail = DeliveryState.PENDING, None, now, judgement.detail
     if judgement.again_alone and not alone:
         smaller = 1
     match judgement.verdict:
         case Verdict.OK if judgement.follow is not None:
             due = now + (judgement.wait or longest)
         case Verdict.OK:
-            state = DeliveryState.DELIVERED
+            state, detail = DeliveryState.DELIVERED, with_remarks(detail, remarks)
         case Verdict.INVALID | Verdict.OVERSIZE:
             if alone or smaller is None:
                 state = DeliveryState.DEAD
@@ -88,7 +90,7 @@ def settle(
         token=claimed.token,
         state=state,
         reason=reason,
-        detail=judgement.detail or None,
+        detail=detail or None,
         due_at=due if state is DeliveryState.PENDING else None,
         outcome=judgement.verdict,
         payload=judgement.follow,
@@ -98,6 +100,11 @@ def settle(
         in_doubt=True if judgement.verdict is Verdict.UNKNOWN else False if refused else None,
         crashed=crashed,
     )
+
+
+def with_remarks(detail: str, remarks: Sequence[str]) -> str:
+    """Return the detail and what the destination remarked, masked: a destination may be the shop's own code."""
+    return masked("; ".join(filter(None, [detail, *remarks]))) if remarks else detail
 
 
 def gate_after(

@@ -15,24 +15,22 @@ import httpx
 
 from kit import identity, money
 from kit.destinations.base import (
-    Answer,
     Destination,
     Json,
-    Judgement,
     Sending,
     Skip,
     Trial,
     endpoint,
     first_sending,
-    json_object,
-    judge_with_words,
-    masked,
     require,
     require_base_url,
+    require_flags,
+    require_names,
+    require_table,
     without_empty,
 )
 from kit.errors import ConfigurationError
-from kit.model import ClickId, Conversion, Device, Dispatch, Identifiers, Item, Mode, Verdict
+from kit.model import ClickId, Conversion, Device, Dispatch, Identifiers, Item, Mode
 
 #: The closed list, by the kit's names (contracts.md 2.3). AdRoll knows no refund.
 EVENT_NAMES: Mapping[str, str] = {
@@ -67,6 +65,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: "No more than 100 events", AdRoll asks.
 LARGEST_BATCH = 100
+#: AdRoll documents no bound: an older event is sent, and remarked upon.
+_OLD = timedelta(days=30)
+#: The parts of a URL, each of which may hold an e-mail address of its own.
+_PARTS = re.compile(r"([/?&=;])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,9 @@ class AdRoll(Destination):
     `max_event_age`          older events are skipped(time_old); AdRoll documents no bound.
     `gzip_above`             a body of more bytes is sent compressed, where that makes it shorter; None compresses none.
 
-    `Conversion.metadata` goes as `external_data`, without texts that hold an e-mail address unless `email_clear`.
+    `Conversion.metadata` goes as `external_data`. Unless `email_clear`, no e-mail address leaves in another field:
+    texts of metadata, a customer id and a click id with one in it are left out, an order or product id with one is
+    hashed, and elsewhere "[email]" stands for it, in the page's URL "email".
 
     Raises ConfigurationError when a setting is missing or cannot be. Source: contracts.md 2, 9.1, 10.
     """
@@ -121,14 +125,26 @@ class AdRoll(Destination):
         require("AdRoll.pixel", self.pixel, "it is adroll_pix_id in the pixel's snippet")
         if self.mode == Mode.LIVE or self.token:
             require("KIT_ADROLL_TOKEN", self.token, 'live needs AdRoll(token=...); mode="shadow" needs none')
-        require_base_url("AdRoll.base_url", self.base_url)
+        require_base_url("AdRoll.base_url", self.base_url, "/api")
         if self.app_url is not None:
             require_base_url("AdRoll.app_url", self.app_url)
-        if self.gzip_above is not None and self.gzip_above < 0:
-            raise ConfigurationError("AdRoll.gzip_above", "is below 0; None compresses nothing")
+        require_flags("AdRoll", self, "dry_run", "page_views", "email_clear", "derive_value")
+        self._check_bounds()
         self._check_words()
         self._check_event_names()
         self._check_pixel_reports()
+
+    def _check_bounds(self) -> None:
+        if self.gzip_above is not None:
+            if not isinstance(self.gzip_above, int) or isinstance(self.gzip_above, bool):
+                raise ConfigurationError("AdRoll.gzip_above", "is no whole number; write 8192, in bytes")
+            if self.gzip_above < 0:
+                raise ConfigurationError("AdRoll.gzip_above", "is below 0; None compresses nothing")
+        if self.max_event_age is not None:
+            if not isinstance(self.max_event_age, timedelta):
+                raise ConfigurationError("AdRoll.max_event_age", "is no duration; write timedelta(days=30)")
+            if self.max_event_age <= timedelta(0):
+                raise ConfigurationError("AdRoll.max_event_age", "is not longer than nothing; None sets no bound")
 
     def _check_words(self) -> None:
         for setting, word, known in (
@@ -137,18 +153,21 @@ class AdRoll(Destination):
         ):
             if word not in known:
                 raise ConfigurationError(f"AdRoll.{setting}", f"is neither {known[0]!r} nor {known[1]!r}")
-        if isinstance(self.email_hashes, str) or not set(self.email_hashes) <= {"sha256", "md5"}:
+        require_names("AdRoll.email_hashes", self.email_hashes, 'a set of "sha256" and "md5"')
+        if not set(self.email_hashes) <= {"sha256", "md5"}:
             raise ConfigurationError("AdRoll.email_hashes", 'takes a set of "sha256" and "md5"')
 
     def _check_event_names(self) -> None:
+        require_table("AdRoll.event_names", self.event_names, '{"newsletter": "formFill"}')
         for name in self.event_names.values():
+            if not isinstance(name, str):
+                raise ConfigurationError("AdRoll.event_names", f"holds a {type(name).__name__}; write AdRoll's name")
             if name not in EVENT_NAMES.values():
                 meant = EVENT_NAMES.get(name) or _closest(name, EVENT_NAMES.values())
                 raise ConfigurationError("AdRoll.event_names", f"AdRoll has no event {name!r}; write {meant}")
 
     def _check_pixel_reports(self) -> None:
-        if isinstance(self.pixel_reports, str):
-            raise ConfigurationError("AdRoll.pixel_reports", 'is a text; pass a set such as {"purchase"}')
+        require_names("AdRoll.pixel_reports", self.pixel_reports, 'a set such as {"purchase"}')
         ours = {theirs: name for name, theirs in EVENT_NAMES.items()}
         for name in self.pixel_reports:
             theirs = self._event_name(name)
@@ -160,14 +179,36 @@ class AdRoll(Destination):
                     "AdRoll.page_views", f"pixel_reports names {name} too; AdRoll would count views twice, take one out"
                 )
 
+    @property
+    def own_names(self) -> Collection[str]:
+        """The shop's names in `event_names`, and those of tag managers."""
+        return self.event_names.keys() | GENERIC_NAMES.keys()
+
     def warnings(self) -> Sequence[str]:
         """Return that a dry run counts nothing, and which EIDs do not look like one: AdRoll documents no form."""
         odd = [
-            f"AdRoll.{setting} does not look like an EID: 20 to 32 capital letters and digits"
-            for setting, eid in (("advertisable", self.advertisable), ("pixel", self.pixel))
-            if not _EID.fullmatch(eid)
+            *Destination.warnings(self),
+            *(
+                f"AdRoll.{setting} does not look like an EID: 20 to 32 capital letters and digits"
+                for setting, eid in (("advertisable", self.advertisable), ("pixel", self.pixel))
+                if not _EID.fullmatch(eid)
+            ),
         ]
         return [*odd, "dry_run is set: AdRoll checks what it is sent, and counts none of it"] if self.dry_run else odd
+
+    def remarks(self, dispatch: Dispatch, *, now: datetime) -> Sequence[str]:
+        """Return what was left out or is doubtful: an identifier, an e-mail in a place of its own, the event's age."""
+        conversion, known, said = dispatch.conversion, dispatch.identifiers, []
+        if not self._can_be_matched(known):
+            said.append("neither adct nor first-party cookie: AdRoll may not match it")
+        text = conversion.email or known.email
+        if text and identity.email_sha256(text) is None:
+            said.append("email left out: not one address")
+        if now - dispatch.at > _OLD:
+            said.append(f"{(now - dispatch.at).days} days old: AdRoll documents no bound")
+        if hidden := self._hidden(conversion, known):
+            said.append(f"an e-mail address is not told in {', '.join(hidden)}")
+        return said
 
     def batch_limit(self, sending: Sending) -> int:
         """Return 1 for money, whose repeat AdRoll cannot tell, else 100."""
@@ -179,12 +220,17 @@ class AdRoll(Destination):
         return False
 
     def check(self, dispatch: Dispatch, *, now: datetime) -> Skip | None:
-        """Return the first of event_name, pixel_reports, identifier, ip, page_location, time_old that forbids it."""
+        """Return the first reason against it.
+
+        Of event_name, pixel_reports, negative_value, identifier, ip, page_location, time_old.
+        """
         conversion, known = dispatch.conversion, dispatch.identifiers
         if self._event_name(conversion.name) is None:
             return Skip("event_name", "AdRoll has no event of this name; event_names= can map it to one of the 13")
         if conversion.name in self.pixel_reports:
             return Skip("pixel_reports", "the pixel on the page reports it")
+        if (value := self._value(conversion)) is not None and value < 0:
+            return Skip("negative_value", "AdRoll knows no refund: it takes no negative value")
         if not self._has_identifier(dispatch):
             return Skip("identifier", "AdRoll needs its click id (adct) or first-party cookie", curable=True)
         if not known.ip:
@@ -200,9 +246,7 @@ class AdRoll(Destination):
         conversion, known = dispatch.conversion, dispatch.identifiers
         device = conversion.device or _NO_DEVICE
         event_name = self._event_name(conversion.name) or ""
-        value = conversion.value
-        if value is None and self.derive_value:
-            value = _sum_of(conversion)
+        value, masked = self._value(conversion), self._masked
         return without_empty(
             {
                 "advertisable_eid": self.advertisable,
@@ -210,13 +254,13 @@ class AdRoll(Destination):
                 "event_name": event_name,
                 "page_location": self._page_location(dispatch),
                 "ip": known.ip,
-                "user_agent": known.user_agent,
+                "user_agent": masked(known.user_agent),
                 "conversion_value": None if value is None else money.plain(value),
                 "currency": conversion.currency,
                 "timestamp": _epoch_seconds(dispatch.at),
-                "event_attributes": _attributes(conversion, event_name),
+                "event_attributes": self._attributes(conversion, event_name),
                 "external_data": self._external_data(conversion),
-                **_told_of(device),
+                **{name: masked(text) for name, text in _told_of(device).items()},
                 "identifiers": self._identifiers(dispatch),
             }
         )
@@ -231,22 +275,6 @@ class AdRoll(Destination):
             headers={"Authorization": f"Token {self.token}", "Content-Type": "application/json", **coding},
             content=body,
         )
-
-    def judge(self, sendings: Sequence[Sending], answer: Answer, *, now: datetime) -> Sequence[Judgement]:
-        """Return one meaning for all: AdRoll documents no answer by event.
-
-        Any 2xx is success, marked `body_unverified` when its body is not a JSON object; one that lists errors is not:
-        it is invalid, and of a batch each event is then sent alone, which finds the one that is meant.
-        """
-        judgement = judge_with_words(answer, now=now, secrets=(self.token,))
-        if judgement.verdict is Verdict.OK:
-            judgement = self._read_success(judgement, answer)
-        return [judgement] * len(sendings)
-
-    def is_known(self, answer: Answer) -> bool:
-        """Return False for a success that lists errors, too: no page of AdRoll's tells of one."""
-        body = json_object(answer.body) if 200 <= answer.status < 300 else None
-        return Destination.is_known(self, answer) and not any((body or {}).get(name) for name in ("error", "errors"))
 
     def repeat_is_safe(self, sending: Sending, *, now: datetime) -> bool:
         """Return True for events without money; for money only when `on_unknown` accepts a second count."""
@@ -263,17 +291,6 @@ class AdRoll(Destination):
         sending = first_sending(self, dispatch, now=now)
         return Trial(request=replace(self, dry_run=True).build([sending]), sending=sending)
 
-    def _read_success(self, judgement: Judgement, answer: Answer) -> Judgement:
-        body = json_object(answer.body)
-        if body is None:
-            return replace(judgement, detail=f"{judgement.detail}, body_unverified")
-        if errors := body.get("errors") or body.get("error"):
-            said = masked(json.dumps(errors, ensure_ascii=False), secrets=(self.token,))
-            return Judgement(
-                verdict=Verdict.INVALID, detail=f"{judgement.detail} with errors: {said}", again_alone=True
-            )
-        return judgement
-
     def _coded(self, body: bytes) -> tuple[bytes, dict[str, str]]:
         """Return the body as it is sent, the same bytes at every retry, and the header that says so."""
         if self.gzip_above is None or len(body) <= self.gzip_above:
@@ -284,18 +301,80 @@ class AdRoll(Destination):
     def _event_name(self, name: str) -> str | None:
         return self.event_names.get(name) or EVENT_NAMES.get(name) or GENERIC_NAMES.get(name)
 
+    def _value(self, conversion: Conversion) -> Decimal | None:
+        derived = conversion.value is None and self.derive_value
+        return _sum_of(conversion) if derived else conversion.value
+
     def _page_location(self, dispatch: Dispatch) -> str | None:
         """Return the page's URL; for an app, which has none, one made of `app_url` and the device."""
         conversion = dispatch.conversion
         if url := conversion.url or dispatch.identifiers.url:
-            return url
+            return url if self.email_clear else _without_addresses(url)
         if self.app_url is None or conversion.device is None or conversion.device.app is None:
             return None
-        return f"{self.app_url}?{urlencode(_told_of(conversion.device), quote_via=quote, safe='')}"
+        told = {name: self._masked(text) for name, text in _told_of(conversion.device).items()}
+        return f"{self.app_url}?{urlencode(told, quote_via=quote, safe='')}"
 
     def _external_data(self, conversion: Conversion) -> str | None:
-        told = {key: text for key, text in conversion.metadata.items() if self.email_clear or "@" not in key + text}
+        told = {key: text for key, text in conversion.metadata.items() if self.email_clear or not _names_one(key, text)}
         return json.dumps(told, ensure_ascii=False, separators=(",", ":")) if told else None
+
+    def _attributes(self, conversion: Conversion, event_name: str) -> dict[str, Json]:
+        # Products go where contracts.md 2.3 lists them; an order id goes always, so that reports can be reconciled.
+        # What only samples show, `total` and `user_id`, stands in `conversion_value` and `identifiers` already.
+        with_products = event_name in _WITH_PRODUCTS
+        return without_empty(
+            {
+                "order_id": self._id(conversion.order_id),
+                "keywords": self._masked(conversion.keywords) if event_name == "productSearch" else None,
+                "products": [self._product(item) for item in conversion.items] if with_products else None,
+            }
+        )
+
+    def _product(self, item: Item) -> dict[str, Json]:
+        return without_empty(
+            {
+                "product_id": self._id(item.id),
+                "product_group": self._masked(item.group),
+                "category": self._masked(item.category),
+                "quantity": item.quantity if "quantity" in item.model_fields_set else None,
+                # A discount's line has a negative one, which is no price.
+                "price": None if item.price is None or item.price < 0 else money.plain(item.price),
+            }
+        )
+
+    def _masked(self, text: str | None) -> str | None:
+        return text if text is None or self.email_clear else identity.without_addresses(text)
+
+    def _id(self, text: str | None) -> str | None:
+        return text if text is None or self.email_clear else identity.id_without_address(text)
+
+    def _unless_address(self, text: str | None) -> str | None:
+        """Return an identifier that would be worth nothing if it were changed; None for one with an address in it."""
+        return text if text is None or self.email_clear or not identity.holds_address(text) else None
+
+    def _hidden(self, conversion: Conversion, known: Identifiers) -> Sequence[str]:
+        """Return in which of AdRoll's fields an e-mail address would have stood."""
+        if self.email_clear:
+            return ()
+        held = [
+            ("adct", known.click_id(self.vendor)),
+            ("user_id", conversion.customer_id or known.customer_id),
+            ("user_agent", known.user_agent),
+            ("order_id", conversion.order_id),
+            ("keywords", conversion.keywords),
+        ]
+        for item in conversion.items:
+            held += ("products", item.id), ("products", item.group), ("products", item.category)
+        for pair in conversion.metadata.items():
+            held += [("external_data", text) for text in pair]
+        if conversion.device is not None:
+            held += [("device", text) for text in (conversion.device.id, *_told_of(conversion.device).values())]
+        names = [name for name, text in held if text and ("@" in text or "40" in text) and identity.holds_address(text)]
+        url = conversion.url or known.url
+        if url is not None and url != _without_addresses(url):
+            names.append("page_location")
+        return list(dict.fromkeys(names))
 
     def _holds_money(self, sending: Sending) -> bool:
         return sending.monetary or self.derive_value
@@ -305,29 +384,31 @@ class AdRoll(Destination):
         text = conversion.email or known.email or ""
         address = identity.email(text)
         digest = identity.sha256(address) if address else identity.sha256_digest(text)
-        user_id = conversion.customer_id or known.customer_id or ""
-        # Some shops number their customers by e-mail address.
-        clear = self.email_clear or "@" not in user_id or identity.email(user_id) is None
         return without_empty(
             {
-                "adct": known.click_id(self.vendor),
+                "adct": self._unless_address(known.click_id(self.vendor)),
                 "first_party_cookie": known.first_party_cookie,
                 "email": address if self.email_clear else None,
                 "email_sha256": digest if "sha256" in self.email_hashes else None,
                 "email_md5": identity.md5(address) if address and "md5" in self.email_hashes else None,
-                "device_id": _device_id(conversion),
-                "user_id": user_id if clear else None,
+                "device_id": self._unless_address(_device_id(conversion)),
+                # Some shops number their customers by e-mail address.
+                "user_id": self._unless_address(conversion.customer_id or known.customer_id),
             }
         )
+
+    def _can_be_matched(self, known: Identifiers) -> bool:
+        """Return whether there is one of the two that AdRoll's newer page asks for (contracts.md 10.4)."""
+        return bool(known.first_party_cookie or self._unless_address(known.click_id(self.vendor)))
 
     def _has_identifier(self, dispatch: Dispatch) -> bool:
         """Return whether `_identifiers` would hold one that counts, without making every digest for it."""
         known = dispatch.identifiers
-        if known.click_id(self.vendor) or known.first_party_cookie:
+        if self._can_be_matched(known):
             return True
         if self.identifier_policy == "strict":
             return False
-        if _device_id(dispatch.conversion) is not None:
+        if self._unless_address(_device_id(dispatch.conversion)) is not None:
             return True
         text = dispatch.conversion.email or known.email or ""
         if identity.email(text):
@@ -361,29 +442,15 @@ def _device_id(conversion: Conversion) -> str | None:
     return found if found is not None and found.strip("0-") else None
 
 
-def _attributes(conversion: Conversion, event_name: str) -> dict[str, Json]:
-    # Products go where contracts.md 2.3 lists them; an order id goes always, so that reports can be reconciled. What
-    # only samples show, `total` and `user_id`, stands in `conversion_value` and `identifiers` already.
-    with_products = event_name in _WITH_PRODUCTS
-    return without_empty(
-        {
-            "order_id": conversion.order_id,
-            "keywords": conversion.keywords if event_name == "productSearch" else None,
-            "products": [_product(item) for item in conversion.items] if with_products else None,
-        }
-    )
+def _names_one(key: str, text: str) -> bool:
+    return "@" in key or "@" in text or identity.holds_address(key) or identity.holds_address(text)
 
 
-def _product(item: Item) -> dict[str, Json]:
-    return without_empty(
-        {
-            "product_id": item.id,
-            "product_group": item.group,
-            "category": item.category,
-            "quantity": item.quantity if "quantity" in item.model_fields_set else None,
-            "price": None if item.price is None else money.plain(item.price),
-        }
-    )
+def _without_addresses(url: str) -> str:
+    """Return the URL with `email` for each e-mail address in its path and parameters."""
+    if "@" not in url and "40" not in url:
+        return url
+    return "".join(identity.without_addresses(part).replace("[email]", "email") for part in _PARTS.split(url))
 
 
 def _sum_of(conversion: Conversion) -> Decimal | None:

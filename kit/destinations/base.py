@@ -15,11 +15,19 @@ import httpx
 
 from kit import identity
 from kit.errors import ConfigurationError
-from kit.model import HORIZON, Consent, Conversion, Dispatch, Mode, Verdict
+from kit.model import CLICK_WINDOW, HORIZON, Consent, Conversion, Dispatch, Mode, Verdict
 from kit.settings import default_mode
 
 #: As every payload is frozen: compact, in UTF-8, and nothing that JSON does not know.
 _JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+#: The names that a shop may report under without mapping them (`Conversion.name`).
+EVENTS = (
+    "purchase", "refund", "add_to_cart", "product_search", "page_view", "home_view", "signup_plan", "signup_trial",
+    "form_fill", "demo_request", "contact_sales", "gated_content", "live_chat", "high_value_page",
+)  # fmt: skip
+#: What only one destination takes: an advertisement's doing, told to Rockerbox.
+MARKETING = "marketing_event"
 
 Json = str | int | float | bool | None | Mapping[str, "Json"] | Sequence["Json"]
 
@@ -138,6 +146,9 @@ class Destination(ABC):
     `max_in_flight`  how many requests one worker keeps under way; `requests_per_second` how many it begins, None
                      without end.
     `horizon`        how long a delivery is tried; `longest_wait` the longest pause between two tries.
+    `click_window`   how old a click may be when something is bought: an older one is not told. At most 90 days, the
+                     default, for vendors that hold conversions against a window of their own: AdRoll's is set in its
+                     account, Rokt's and Rockerbox's are written nowhere.
     """
 
     #: Whose click id this destination wants, the glossary's `ClickId.vendor`.
@@ -157,6 +168,7 @@ class Destination(ABC):
     requests_per_second: float | None = None
     horizon: timedelta = HORIZON
     longest_wait: timedelta = timedelta(hours=1)
+    click_window: timedelta = CLICK_WINDOW
 
     @property
     def page_views(self) -> bool:
@@ -165,6 +177,11 @@ class Destination(ABC):
         A destination that lets the shop choose has a field of this name, `page_views: bool = False`, instead.
         """
         return False
+
+    @property
+    def own_names(self) -> Collection[str]:
+        """The shop's own event names that this destination's settings speak of."""
+        return ()
 
     @property
     def authentication(self) -> Authentication | None:
@@ -183,6 +200,16 @@ class Destination(ABC):
             return True
         return bool(self.takes(dispatch)) if callable(self.takes) else dispatch.conversion.name in self.takes
 
+    def within_window(self, dispatch: Dispatch) -> Dispatch:
+        """Return the dispatch without clicks that were older than `click_window` when it happened."""
+        clicks = dispatch.identifiers.click_ids
+        if not clicks:
+            return dispatch
+        kept = tuple([click for click in clicks if dispatch.at - click.clicked_at <= self.click_window])
+        if len(kept) == len(clicks):
+            return dispatch
+        return replace(dispatch, identifiers=replace(dispatch.identifiers, click_ids=kept))
+
     def batch_limit(self, sending: Sending) -> int:
         """Return how many deliveries one request that carries this one may hold."""
         return 1
@@ -194,6 +221,13 @@ class Destination(ABC):
     @abstractmethod
     def payload(self, dispatch: Dispatch, *, now: datetime) -> Json:
         """Return this event as the vendor's JSON. It is stored, and every retry sends the same bytes."""
+
+    def remarks(self, dispatch: Dispatch, *, now: datetime) -> Sequence[str]:
+        """Return what an operator should know of a delivery that is sent all the same: "phone left out: …".
+
+        Kept with the delivery once it is delivered. No word of it may be a person's.
+        """
+        return ()
 
     def keeps(self, payload: bytes) -> bool:
         """Return whether a body that was frozen before is one that `build` takes; else it is written anew.
@@ -207,8 +241,15 @@ class Destination(ABC):
         """Return the one request that carries these deliveries."""
 
     def judge(self, sendings: Sequence[Sending], answer: Answer, *, now: datetime) -> Sequence[Judgement]:
-        """Return what a complete answer means, one judgement for each delivery."""
-        return [judge_with_words(answer, now=now, secrets=self.secrets)] * len(sendings)
+        """Return what a complete answer means, one judgement for each delivery: here one meaning for all.
+
+        A success that names an error is refused, and sent again alone where it had company; one of a shape that nobody
+        foresaw is a success, marked `body_unverified`.
+        """
+        judgement = judge_whole(answer, now=now, secrets=self.secrets)
+        if judgement.verdict is Verdict.OK and not self.is_known(answer):
+            judgement = replace(judgement, detail=f"{judgement.detail}, body_unverified")
+        return [judgement] * len(sendings)
 
     @property
     def secrets(self) -> Sequence[str]:
@@ -226,16 +267,36 @@ class Destination(ABC):
 
     def warnings(self) -> Sequence[str]:
         """Return what `kit doctor` should tell of these settings, which may be right all the same."""
-        return ()
+        if self.takes is None or callable(self.takes):
+            return ()
+        known = {*EVENTS, MARKETING, *self.own_names}
+        strange = (name for name in sorted(self.takes) if name not in known)
+        return [f"takes names {name!r}, no event of the kit's: it is right if you report it so" for name in strange]
 
     def is_known(self, answer: Answer) -> bool:
-        """Return whether a complete answer has a shape that this destination was written for."""
-        return not 200 <= answer.status < 300 or not answer.body.strip() or json_object(answer.body) is not None
+        """Return whether a complete answer has a shape that this destination was written for: a success says nothing.
+
+        What a refusal's body holds is for people.
+        """
+        return not 200 <= answer.status < 300 or not answer.body.strip() or json_object(answer.body) == {}
 
     @property
     def splits(self) -> bool:
         """Whether a batch that was refused whole may be sent again in halves."""
         return True
+
+
+def skip_of(destination: Destination, told: Dispatch, whole: Dispatch, *, now: datetime) -> Skip | None:
+    """Return what `check` says of what the destination may be `told`; it says so where it is for a click's age."""
+    skip = destination.check(told, now=now)
+    if skip is None or told is whole or destination.check(whole, now=now) == skip:
+        return skip
+    old = [click for click in whole.identifiers.click_ids if click not in told.identifiers.click_ids]
+    click = next((click for click in old if click.vendor == destination.vendor), old[0])
+    window = destination.click_window / timedelta(days=1)
+    return replace(
+        skip, detail=f"the click is {(whole.at - click.clicked_at).days} days old, the window is {window:g} days"
+    )
 
 
 def encoded(value: object) -> bytes:
@@ -253,7 +314,7 @@ def first_sending(destination: Destination, dispatch: Dispatch, *, now: datetime
         at=dispatch.at,
         monetary=dispatch.conversion.monetary,
         attempts=0,
-        payload=encoded(destination.payload(dispatch, now=now)),
+        payload=encoded(destination.payload(destination.within_window(dispatch), now=now)),
     )
 
 
@@ -331,6 +392,58 @@ def judge_with_words(
     return replace(meaning, detail=f"{meaning.detail}: {said}" if said else meaning.detail)
 
 
+def judge_whole(answer: Answer, *, now: datetime, secrets: Sequence[str] = ()) -> Judgement:
+    """Return the meaning of a status; but a success whose JSON names an error is a refusal, of each in company."""
+    judgement = judge_with_words(answer, now=now, secrets=secrets)
+    if judgement.verdict is not Verdict.OK or (error := error_named(answer)) is None:
+        return judgement
+    said = masked(f"{judgement.detail} with an error: {error}", secrets=secrets)
+    return Judgement(verdict=Verdict.INVALID, detail=said, again_alone=True)
+
+
+#: Where vendors say that a request failed, and the words in which they do.
+_SAYS_HOW = frozenset({"status", "result", "outcome"})
+_FAILED = frozenset("error errors fail failed failure rejected refused invalid denied".split())
+#: How deep an answer is looked into for an error: `{"data": {"results": [{"error": …}]}}`.
+_DEEPEST = 4
+
+
+def error_named(answer: Answer) -> str | None:
+    """Return what a JSON answer names as wrong, as JSON text; None when it names nothing, or is no JSON.
+
+    That is an `error`, `errors` or `error…` that is not empty, a `success` or `ok` that is false, and a `status` such
+    as "rejected" or 400.
+    """
+    try:
+        found = _error_in(json.loads(answer.body), _DEEPEST)
+    except (ValueError, RecursionError):
+        return None
+    return None if found is None else json.dumps(found, ensure_ascii=False)
+
+
+def _error_in(value: object, deeper: int) -> object:
+    if not deeper:
+        return None
+    if isinstance(value, list):
+        return next((found for each in value if (found := _error_in(each, deeper - 1)) is not None), None)
+    if not isinstance(value, dict):
+        return None
+    for name, said in value.items():
+        if _says_error(name.lower(), said):
+            return said if said is not False else {name: said}
+    return _error_in(list(value.values()), deeper)
+
+
+def _says_error(name: str, said: object) -> bool:
+    if name.startswith("error"):
+        return bool(said)
+    if name in {"success", "ok"}:
+        return said is False
+    if name not in _SAYS_HOW:
+        return False
+    return said.strip().lower() in _FAILED if isinstance(said, str) else isinstance(said, int) and said >= 400
+
+
 def json_object(body: bytes) -> Mapping[str, object] | None:
     """Return the body as a JSON object; None when it is empty, cut, nested without end, or anything else."""
     try:
@@ -366,15 +479,45 @@ def endpoint(base_url: str, path: str, *query: tuple[str, str]) -> httpx.URL:
 
 
 def require(setting: str, value: str, reason: str) -> None:
-    """Raise ConfigurationError unless the value is one printable word (an id, a key or a token)."""
+    """Raise ConfigurationError unless the value is one printable word of ASCII (an id, a key or a token)."""
     if not value:
         raise ConfigurationError(setting, f"is missing; {reason}")
+    if not isinstance(value, str):
+        raise ConfigurationError(setting, f"is a {type(value).__name__}; pass a text")
     if any(ch.isspace() or not ch.isprintable() for ch in value):
         raise ConfigurationError(setting, "holds a space or a line break; remove it")
+    if not value.isascii():
+        raise ConfigurationError(setting, "holds a letter that is not ASCII; copy it again from the vendor's page")
 
 
-def require_base_url(setting: str, url: str) -> None:
-    """Raise ConfigurationError unless the URL is https (http for a loopback host), without user, query or fragment."""
+def require_flags(vendor: str, settings: Destination, *names: str) -> None:
+    """Raise ConfigurationError unless each of these settings is True or False: the text "false" is true to Python."""
+    for name in names:
+        value = getattr(settings, name)
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"{vendor}.{name}", f"is a {type(value).__name__}; write True or False")
+
+
+def require_names(setting: str, value: object, example: str) -> None:
+    """Raise ConfigurationError unless this is a set, list or tuple of texts."""
+    if isinstance(value, str):
+        raise ConfigurationError(setting, f"is a text; pass {example}")
+    if not isinstance(value, Collection) or not all(isinstance(name, str) for name in value):
+        raise ConfigurationError(setting, f"is no set of texts; pass {example}")
+
+
+def require_table(setting: str, value: object, example: str) -> None:
+    """Raise ConfigurationError unless this is a dict whose keys are texts."""
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise ConfigurationError(setting, f"is a {type(value).__name__}; pass {example}")
+
+
+def require_base_url(setting: str, url: str, *added: str) -> None:
+    """Raise ConfigurationError unless the URL is https (http for a loopback host), without user, query or fragment.
+
+    `added` are the paths that requests add to it, such as /v2/events: a URL that ends in one, or in its beginning, was
+    pasted whole.
+    """
     try:
         parts = httpx.URL(url)
     except (httpx.InvalidURL, TypeError, ValueError):
@@ -383,6 +526,17 @@ def require_base_url(setting: str, url: str) -> None:
         raise ConfigurationError(setting, "must begin with https://; http:// is for a loopback host only")
     if not parts.host or parts.userinfo or parts.query or parts.fragment or "?" in url or "#" in url:
         raise ConfigurationError(setting, "must be scheme, host and path only; no user, no query, no fragment")
+    path = parts.path.rstrip("/")
+    for beginning in (each for whole in added for each in _beginnings(whole)):
+        if path.endswith(beginning):
+            short = str(parts.copy_with(path=path.removesuffix(beginning))).rstrip("/")
+            raise ConfigurationError(setting, f"ends in {beginning}, which is added to it; write {short}")
+
+
+def _beginnings(path: str) -> Sequence[str]:
+    """Return /v2/events and /v2 for the path /v2/events."""
+    parts = path.strip("/").split("/")
+    return ["/" + "/".join(parts[:length]) for length in range(len(parts), 0, -1)]
 
 
 def is_loopback(host: str) -> bool:

@@ -1,7 +1,7 @@
 """Rockerbox's webhook: one conversion a request, an action name of the account's own (contracts.md section 7)."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -11,6 +11,8 @@ import httpx
 
 from kit import identity, money
 from kit.destinations.base import (
+    EVENTS,
+    MARKETING,
     Destination,
     Json,
     Sending,
@@ -20,23 +22,20 @@ from kit.destinations.base import (
     extras,
     require,
     require_base_url,
+    require_flags,
+    require_table,
     without_empty,
 )
 from kit.destinations.holdout import Holdout
 from kit.errors import ConfigurationError
 from kit.model import Conversion, Dispatch, Identifiers, Item, Mode
 
-_NAMES = (
-    "purchase refund add_to_cart product_search page_view home_view signup_plan signup_trial form_fill demo_request "
-    "contact_sales gated_content live_chat high_value_page"
-).split()
 #: The kit's names as they are.
-PLAIN: Mapping[str, str] = MappingProxyType({name: name for name in _NAMES})
+PLAIN: Mapping[str, str] = MappingProxyType({name: name for name in EVENTS})
 #: With the prefix that Tealium's and RudderStack's connectors use: `conv.purchase`.
-CONV: Mapping[str, str] = MappingProxyType({name: f"conv.{name}" for name in _NAMES})
+CONV: Mapping[str, str] = MappingProxyType({name: f"conv.{name}" for name in EVENTS})
 
-#: The event whose body is of the other kind: what an advertisement did, not what a shop sold.
-MARKETING = "marketing_event"
+#: The body of the other kind: what an advertisement did, not what a shop sold.
 _AD = ("ad_campaignid", "ad_adgroupid", "ad_creativeid")
 
 #: Fields that are ours alone: `Conversion.extra` cannot set them, even where we have nothing to say.
@@ -49,6 +48,12 @@ _THEIRS = {
     "items": "products",
     "source": "conversion_source",
 }
+#: What Rockerbox's own conversion keys say, to the field of the webhook that it is made of.
+_KEYS = {"date": "timestamp"}
+#: What `_event` may tell without `Conversion.extra`.
+_TOLD = _OURS | {
+    "conversion_source", "order_type", "order_timestamp", "country_code", "coupon", "products", "holdout",
+}  # fmt: skip
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -64,9 +69,12 @@ class Rockerbox(Destination):
     `conversion_source`  in_store, salesforce, phone or the account's own word, for events without a `source`.
     `required_fields`    by event name or action, the fields that the account's conversion key names. Rockerbox counts
                          *nothing* when a field of its key is absent, so such an event is skipped(required_field).
+                         A key is written as Rockerbox shows it: email,date,action is ["email", "date", "action"].
     `timestamps`         epoch seconds as "text", which Rockerbox documents, or as a "number".
     `cross_day_dedupe`   True when Rockerbox's cross-day switch is on: a repeat is safe after midnight UTC too.
     `holdout`            stamps each conversion with a field `holdout`: the group kept from advertising, or "none".
+
+    A success that names an error is a refusal; one of an unforeseen shape is delivered, and `kit answers` shows it.
 
     `Conversion.extra` holds whatever else the account's mapping knows: anonymous_id, listing_id, in_store, … An event
     named marketing_event is told by its customer id, as user_id, and by ad_campaignid, ad_adgroupid and ad_creativeid
@@ -95,19 +103,61 @@ class Rockerbox(Destination):
                 self.advertiser,
                 'live needs Rockerbox(advertiser=...), from the account manager; mode="shadow" needs none',
             )
-        require_base_url("Rockerbox.base_url", self.base_url)
-        if self.timestamps not in {"text", "number"}:
+        require_base_url("Rockerbox.base_url", self.base_url, "/webhook/data")
+        require_flags("Rockerbox", self, "cross_day_dedupe")
+        if self.timestamps not in ("text", "number"):
             raise ConfigurationError("Rockerbox.timestamps", 'is neither "text" nor "number"')
+        if self.conversion_source is not None and (
+            not isinstance(self.conversion_source, str) or not self.conversion_source.strip()
+        ):
+            raise ConfigurationError("Rockerbox.conversion_source", 'is no word; write "in_store", or None for none')
+        if self.holdout is not None and not isinstance(self.holdout, Holdout):
+            raise ConfigurationError("Rockerbox.holdout", 'is no holdout; write Holdout(name="q3", percent=5)')
         self._check_actions()
+        require_table("Rockerbox.required_fields", self.required_fields, '{"purchase": ["order_id"]}')
         for about, names in self.required_fields.items():
             _check_fields(about, names)
 
     def _check_actions(self) -> None:
-        if isinstance(self.actions, str):
-            raise ConfigurationError("Rockerbox.actions", "is a text; pass PLAIN, CONV or {event name: action name}")
-        for name, action in (self.actions or {}).items():
+        if self.actions is None:
+            return
+        require_table("Rockerbox.actions", self.actions, "PLAIN, CONV or {event name: action name}")
+        for name, action in self.actions.items():
             if not isinstance(action, str) or not action.strip():
                 raise ConfigurationError("Rockerbox.actions", f"names no action for {name!r}; leave it out instead")
+
+    @property
+    def own_names(self) -> Collection[str]:
+        """The shop's names in `actions`."""
+        return () if self.actions is None else self.actions.keys()
+
+    def warnings(self) -> Sequence[str]:
+        """Return which events and fields of `required_fields` the kit does not know: a shop may have its own."""
+        events = {*EVENTS, MARKETING, *self.own_names, *(self.actions or {}).values()}
+        fields = {name for names in self.required_fields.values() for name in names} - _TOLD - _KEYS.keys()
+        return [
+            *Destination.warnings(self),
+            *(
+                f"required_fields is about {about!r}, no event of the kit's: it is right if you report it so"
+                for about in sorted(self.required_fields.keys() - events)
+            ),
+            *(
+                f"required_fields names {name!r}, which only Conversion.extra can bring: without it an event is skipped"
+                for name in sorted(fields)
+            ),
+        ]
+
+    def remarks(self, dispatch: Dispatch, *, now: datetime) -> Sequence[str]:
+        """Return what was left out: an e-mail that is none, a phone number that is not of North America."""
+        conversion, known = dispatch.conversion, dispatch.identifiers
+        if conversion.name == MARKETING:
+            return ()
+        said = []
+        if (conversion.email or known.email) and email_of(conversion, known) is None:
+            said.append("email left out: not one address")
+        if (phone := conversion.phone or known.phone) and identity.phone10(phone) is None:
+            said.append("phone left out: not ten digits")
+        return said
 
     def check(self, dispatch: Dispatch, *, now: datetime) -> Skip | None:
         """Return the first of action, identifier, required_field that forbids it."""
@@ -188,18 +238,34 @@ class Rockerbox(Destination):
 def _lacking(event: Mapping[str, object], one_of: Sequence[str], fields: Sequence[str]) -> Skip | None:
     if event.keys().isdisjoint(one_of):
         return Skip("identifier", f"Rockerbox needs {' or '.join(one_of)}", curable=True)
-    lacking = next((name for name in fields if name not in event), None)
+    lacking = next((name for name in fields if _KEYS.get(name, name) not in event), None)
     return Skip("required_field", lacking, curable=True) if lacking is not None else None
 
 
 def _check_fields(about: str, names: Sequence[str]) -> None:
     if isinstance(names, str):
         raise ConfigurationError("Rockerbox.required_fields", f"of {about!r} is a text; pass [{names!r}]")
+    if not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
+        raise ConfigurationError("Rockerbox.required_fields", f'of {about!r} is no list of texts; pass ["order_id"]')
     for name in names:
-        if name in _THEIRS:
+        if name == "uid":
             raise ConfigurationError(
-                "Rockerbox.required_fields", f"of {about!r} names {name!r}; Rockerbox calls it {_THEIRS[name]!r}"
+                "Rockerbox.required_fields",
+                f"of {about!r} names 'uid', the pixel's browser, which no webhook can tell: with it in the conversion "
+                "key Rockerbox counts none of these events; choose order_id, or email,date,action, as the key there",
             )
+        if (meant := _meant(name)) is not None:
+            raise ConfigurationError(
+                "Rockerbox.required_fields", f"of {about!r} names {name!r}; Rockerbox calls it {meant!r}"
+            )
+
+
+def _meant(name: str) -> str | None:
+    """Return Rockerbox's name of a field that the kit calls otherwise, or that is spelt otherwise: orderId."""
+    if name in _TOLD or name in _KEYS:
+        return None
+    plain = name.replace("_", "").lower()
+    return _THEIRS.get(name) or next((told for told in sorted(_TOLD) if told.replace("_", "") == plain), None)
 
 
 # ---------------------------------------------------------------- what the webhook and the files say alike

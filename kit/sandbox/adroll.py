@@ -68,6 +68,9 @@ _IDENTIFIERS = (
 )
 _ATTRIBUTES = (
     Rule("order_id", checks.text(1, 256), "is not a string"),
+    # Only AdRoll's own samples show these two.
+    Rule("total", checks.is_amount, "is not a decimal string or number"),
+    Rule("user_id", checks.text(1, 256), "is not a string"),
     Rule("keywords", checks.text(1, 4096), "is not a string"),
     Rule("products", lambda value: isinstance(value, list), "is not a list"),
 )
@@ -79,6 +82,13 @@ _PRODUCT = (
     Rule("quantity", checks.is_count, "is not a whole number above 0"),
 )
 _KNOWN = frozenset(rule.field for rule in _FIELDS)
+#: The events that have these attributes (contracts.md 2.3); an order id is taken with each, for its reconciliation.
+_ONLY_OF = {
+    "keywords": frozenset({"productSearch"}),
+    "products": frozenset({"pageView", "productSearch", "addToCart", "purchase"}),
+    "total": frozenset({"pageView"}),
+    "user_id": frozenset({"purchase"}),
+}
 
 #: The page says `true`; AdRoll's samples send 0 or 1.
 _DRY = frozenset({"true", "1"})
@@ -120,9 +130,13 @@ class AdRoll(Vendor):
         events = events_in(found, self.envelope)
         if not 1 <= len(events) <= LARGEST_BATCH:
             return self._refuse(400, Refusal(field="body", message=f"holds {len(events)} events; 1 to 100 are taken"))
+        wrong_kind, said = sorted_out(checks.kind_problems(received.headers), strict=self.strict)
+        if wrong_kind:
+            return self._refuse(400, *wrong_kind)
         advertisable = received.query["advertisable"]
         problems = (problem for place, event in enumerate(events) for problem in _problems(event, place, advertisable))
-        refused_events, warnings = sorted_out(problems, strict=self.strict)
+        refused_events, warned = sorted_out(problems, strict=self.strict)
+        warnings = said + warned
         if refused_events and self.errors == "request":
             return self._refuse(400, *refused_events, warnings=warnings)
         failed = {refusal.event for refusal in refused_events}
@@ -214,7 +228,7 @@ def _problems(event: Event, place: int, advertisable: str) -> Iterator[Refusal]:
     if isinstance(identifiers := event.get("identifiers"), dict):
         yield from _identifier_problems(identifiers, place)
     if isinstance(attributes := event.get("event_attributes"), dict):
-        yield from checks.broken(_ATTRIBUTES, attributes, event=place, at="event_attributes.")
+        yield from _attribute_problems(attributes, event.get("event_name"), place)
         yield from _product_problems(attributes.get("products"), place)
 
 
@@ -227,10 +241,22 @@ def _identifier_problems(identifiers: Event, place: int) -> Iterator[Refusal]:
         yield Refusal(field="identifiers", message="hold neither first_party_cookie nor adct", event=place)
 
 
+def _attribute_problems(attributes: Event, event_name: object, place: int) -> Iterator[Refusal]:
+    at = "event_attributes."
+    yield from checks.broken(_ATTRIBUTES, attributes, event=place, at=at)
+    known = [rule.field for rule in _ATTRIBUTES]
+    yield from checks.unknown(attributes, known, "is not an attribute of an event", event=place, at=at)
+    for name, events in _ONLY_OF.items():
+        if name in attributes and str(event_name) not in events:
+            yield Refusal(field=at + name, message="is not an attribute of this event", event=place, soft=True)
+
+
 def _product_problems(products: object, place: int) -> Iterator[Refusal]:
     for index, product in enumerate(products if isinstance(products, list) else ()):
         at = f"event_attributes.products[{index}]"
         if isinstance(product, dict):
             yield from checks.broken(_PRODUCT, product, event=place, at=f"{at}.")
+            known = [rule.field for rule in _PRODUCT]
+            yield from checks.unknown(product, known, "is not a field of a product", event=place, at=f"{at}.")
         else:
             yield Refusal(field=at, message="is not an object", event=place)

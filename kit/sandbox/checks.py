@@ -13,6 +13,7 @@ from kit.sandbox.record import Refusal
 
 #: SHA-256 of the empty string: a hash of nobody.
 NOBODY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+_NOBODY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
 
 #: Epoch seconds reach this in the year 5138; a larger number was given in milliseconds.
 _MILLISECONDS = 100_000_000_000
@@ -57,6 +58,13 @@ def sorted_out(found: Iterable[Refusal], *, strict: bool) -> tuple[tuple[Refusal
         else:
             refused.append(refusal)
     return tuple(refused), tuple(warned)
+
+
+def kind_problems(headers: Mapping[str, str]) -> Iterator[Refusal]:
+    """Yield a soft refusal for a body that says it is something else than JSON; one that says nothing is read."""
+    kind = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        yield Refusal(field="Content-Type", message="is not application/json", soft=True)
 
 
 def phrase(status: int) -> str:
@@ -182,7 +190,8 @@ def is_lower_sha256(value: object) -> bool:
 
 
 def is_md5(value: object) -> bool:
-    return isinstance(value, str) and _HEX_32.match(value) is not None
+    """Return whether this is an MD5 digest in lower-case hex, and not the digest of nothing."""
+    return isinstance(value, str) and _HEX_32.match(value) is not None and value != _NOBODY_MD5
 
 
 def is_uuid(value: object) -> bool:

@@ -42,6 +42,14 @@ _EMAIL = "jane.doe@example.com"
 _STATUSES = (*range(200, 207), 301, 302, 307, 400, 401, 403, 404, 408, 409, 410, 413, 422, 425, 429, 500, 502, 503, 504)
 _BODIES = (b"", b"{}", b"[]", b"null", b"<html>", b"\xff\xfe", b"[" * 5_000, b'{"data": {"unprocessedRecords": 7}}')
 
+#: Ways in which a success says that it is none.
+_REFUSALS = (
+    b'{"error": "unknown account"}',
+    b'{"errors": [{"message": "unknown account"}]}',
+    b'{"success": false}',
+    b'{"status": "rejected"}',
+)
+
 _SAMPLES = (
     Conversion(
         order_id="order-1",
@@ -140,6 +148,22 @@ class DestinationContract:
                 if answer.status >= 300 and answer.status != 409:
                     judged = self.destination.judge(sendings, answer, now=NOW)
                     assert not any(each.verdict is Verdict.OK for each in judged), answer
+
+    def test_a_success_that_names_an_error_is_none(self) -> None:
+        """A vendor may answer 200 and refuse in its body: that is no delivery, nor a shape that was foreseen as one."""
+        for sendings in self._batches():
+            for answer in (Answer(status=status, body=body) for status in (200, 202) for body in _REFUSALS):
+                judged = self.destination.judge(sendings, answer, now=NOW)
+                assert not any(each.verdict is Verdict.OK for each in judged), answer
+
+    def test_what_it_remarks_is_short_and_nobodys(self) -> None:
+        """A remark is kept with the delivery: a few words, and none of the buyer's."""
+        for told in self._taken():
+            remarks = self.destination.remarks(told, now=NOW)
+            assert not isinstance(remarks, str), "return a list of remarks"
+            for remark in remarks:
+                assert 0 < len(remark) <= LONGEST_DETAIL
+                assert not any(text and text in remark for text in (_EMAIL, "867", *self.secrets)), remark
 
     def test_a_wrong_set_up_burns_nothing(self) -> None:
         """401, 403 and 404 pause the destination: they say nothing about the delivery."""

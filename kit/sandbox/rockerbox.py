@@ -109,7 +109,10 @@ class Rockerbox(Vendor):
             return _refuse(400, Refusal(field="body", message=f"is not JSON: {exc}"))
         if not isinstance(event, dict):
             return _refuse(400, Refusal(field="body", message="is not one object; one event is taken a request"))
-        return self._identify(event) if received.path == "/identify" else self._conversion(event)
+        if received.path == "/identify":
+            return self._identify(event)
+        wrong_kind, warnings = sorted_out(checks.kind_problems(received.headers), strict=self.strict)
+        return _refuse(400, *wrong_kind) if wrong_kind else self._conversion(event, warnings)
 
     def trouble(self, status: int) -> object:
         return {} if status < 300 else {"error": phrase(status)}
@@ -137,8 +140,9 @@ class Rockerbox(Vendor):
             parts.append(str(value))
         return "\x1f".join(parts)
 
-    def _conversion(self, event: Event) -> Ruling:
-        refused, warnings = sorted_out(_problems(event), strict=self.strict)
+    def _conversion(self, event: Event, warnings: tuple[str, ...]) -> Ruling:
+        refused, warned = sorted_out(_problems(event), strict=self.strict)
+        warnings += warned
         if refused:
             return _refuse(400, *refused, warnings=warnings)
         if _is_marketing(event):

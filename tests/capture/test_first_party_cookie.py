@@ -1,11 +1,19 @@
 """AdRoll's first-party cookie by contracts.md 1.3."""
 
+import json
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kit import Conversion
 from kit.capture import first_party_cookie
+from kit.destinations import AdRoll
+from tests.delivery.world import world
+from tests.support import Browser
 
+PURCHASE = Conversion(order_id="1", url="https://shop.com/thanks")
 HEX = b"0123456789abcdef0123456789abcdef"
 
 
@@ -61,3 +69,34 @@ def test_a_valid_value_is_written_back_as_it_stood() -> None:
     assert found is not None
     assert found.kept == HEX + b"-s2-1763700000000"
     assert found.value == HEX.decode() + "-1763700000000"
+
+
+@pytest.mark.parametrize("row", json.loads((Path(__file__).parent / "cookies.json").read_text()), ids=str)
+async def test_the_cookie_is_sent_and_set_as_the_table_says(tmp_path: Path, row: dict[str, Any]) -> None:
+    """contracts.md 9.0 from the browser to AdRoll: the pixel's is told normalised and kept as it stands, or made."""
+    async with world(tmp_path, AdRoll) as it:
+        browser = Browser(it.kit)
+        if row["cookie"] is not None:
+            browser.cookies["__adroll_fpc"] = row["cookie"]
+        if row.get("consent") is False:
+            browser.headers["sec-gpc"] = "1"
+
+        page = await browser.open("/")
+        await browser.open("/thanks", act=lambda page: it.kit.report(PURCHASE, request=page))
+        await it.drain()
+
+        (told,) = await it.rows()
+        made = [line for line in page.set_cookies if line.startswith("__adroll_fpc=")]
+        if row["sent"] is None:
+            assert (told.state, made) == ("skipped", [])
+            return
+        (event,) = it.sandbox.adroll.accepted
+        if row["sent"] != "anew":
+            assert event["identifiers"]["first_party_cookie"] == row["sent"]
+            assert [line.partition(";")[0] for line in made] == [f"__adroll_fpc={row.get('kept', row['cookie'])}"]
+            return
+        value, *attributes = made[0].removeprefix("__adroll_fpc=").split("; ")
+        assert re.fullmatch(r"[0-9a-f]{32}-[0-9]{13}", value)
+        assert event["identifiers"]["first_party_cookie"] == value
+        assert {"Max-Age=31536000", "Path=/", "SameSite=Lax"} <= set(attributes)
+        assert "HttpOnly" not in attributes

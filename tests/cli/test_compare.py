@@ -1,6 +1,7 @@
 """`kit compare`: one order as each of Rokt's surfaces would be told it."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from tests.support import NOON, FrozenClock, make_kit, rokt
 
 runner = CliRunner()
 CLICK = "1bc29b36f623ba82aaf6724fd3b16718"
+DAY = timedelta(days=1)
 APP = """
+from datetime import timedelta
+
 from kit import Kit
 from kit.destinations import Rokt
 
@@ -25,7 +29,8 @@ attribution = Kit(
     insecure_cookies=True,
     destinations=[
         Rokt(name="one", account="1", hashing={"lastname"}),
-        Rokt(name="two", api_key="key", environment="development", audiences={"purchase": ("buyers", "add")}),
+        Rokt(name="two", api_key="key", environment="development", audiences={"purchase": ("buyers", "add")}, pod="eu1",
+             amount_as="number"),
     ],
 )
 """
@@ -107,6 +112,23 @@ async def test_a_click_alone_can_go_by_postback() -> None:
     }
 
 
+async def test_a_click_beyond_the_window_is_shown_as_untold(tmp_path: Path) -> None:
+    """Of the destination's own window: no surface has it, and where it was all there is, check says so."""
+    kit = make_kit(tmp_path, clock=FrozenClock(NOON + 40 * DAY))
+    await kit.report(Conversion(order_id="by-click", event_id="later", name="late"))
+    kit.store.close()
+    (tmp_path / "windowed_app.py").write_text(
+        APP.replace('name="one",', 'name="one", click_window=timedelta(days=30),')
+    )
+
+    ran = run("by-click", "--app", "windowed_app:attribution", "--destination", "one", "--clear", "--json")
+    first, later = (event["surfaces"]["v2"] for event in json.loads(ran.stdout))
+
+    assert first["fields"]["passbackconversiontrackingid"] == CLICK
+    assert "passbackconversiontrackingid" not in later["fields"]
+    assert later["skip"] == {"code": "identifier", "detail": "the click is 40 days old, the window is 30 days"}
+
+
 async def test_the_settings_are_the_shops_own(tmp_path: Path) -> None:
     """Of the destination that is named; its app may have no credentials either."""
     (tmp_path / "attribution_app.py").write_text(APP)
@@ -118,6 +140,7 @@ async def test_the_settings_are_the_shops_own(tmp_path: Path) -> None:
     fields = two["conversions"]["fields"]
     assert (fields["environment"], fields["audience_name"]) == ("development", "buyers")
     assert fields["eventType"] == "audiencemembershipupdate, conversion"
+    assert two["conversions"]["request"].startswith("POST s2s.eu1.mparticle.com/")
     refused = run("order-1", *its_app)
     assert (refused.exit_code, "known are one, two" in refused.stderr) == (1, True)
 

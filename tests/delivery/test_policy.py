@@ -15,13 +15,13 @@ from kit.delivery.lease import Lease
 from kit.delivery.pace import Spacing
 from kit.delivery.retry import backoff, settle
 from kit.destinations import Destination
-from kit.destinations.base import Answer, Json, Judgement, Sending, Skip
+from kit.destinations.base import Answer, Json, Judgement, Sending, Skip, first_sending
 from kit.destinations.wire import Exchange
-from kit.model import Consent, Conversion, DeliveryState, Dispatch, Verdict
+from kit.model import ClickId, Consent, Conversion, DeliveryState, Dispatch, Identifiers, Verdict
 from kit.store.attempts import Settlement
 from kit.store.outbox import Claimed
 from tests.delivery.test_retry import CLAIMED
-from tests.support import NOON
+from tests.support import FPC, NOON, adroll, rokt
 
 LEASED = Lease("token", {1}, NOON + timedelta(seconds=70), 70.0)
 
@@ -93,6 +93,78 @@ def test_a_destination_may_need_somebodys_yes(granted: bool | None, signal: str,
     if isinstance(found, Settlement):
         assert (found.reason, found.curable) == ("consent", True)
     assert isinstance(looked_at(Parcel(), claimed), Ready) == (granted is not False)
+
+
+def clicked(**ages: float) -> Claimed:
+    """Return a delivery of an order of ten days ago, with clicks that were so many days old then."""
+    at = NOON - timedelta(days=10)
+    clicks = tuple(ClickId(vendor, f"{vendor}-click", at - timedelta(days=days)) for vendor, days in ages.items())
+    given = {"order_id": "1", "value": "19.90", "currency": "USD"}
+    return replace(CLAIMED, at=at, conversion=Conversion(**given), identifiers=Identifiers(click_ids=clicks))
+
+
+@pytest.mark.parametrize(
+    ("days", "window", "told"), [(30, 30, True), (30.1, 30, False), (0.4, 0.5, True), (0.6, 0.5, False), (90, 90, True)]
+)
+@pytest.mark.parametrize("made", [adroll, rokt])
+def test_a_vendor_is_told_no_click_older_than_its_window(
+    made: Callable[..., Destination], days: float, window: float, told: bool
+) -> None:
+    """As old as it was when the order was placed; another vendor's window is its own."""
+    destination = made(click_window=timedelta(days=window), base_url="http://127.0.0.1:1")
+    claimed = clicked(**{destination.vendor: days})
+    known = replace(claimed.identifiers, first_party_cookie=FPC, email="jane@example.com", ip="12.34.56.89")
+    claimed = replace(claimed, identifiers=replace(known, url="https://shop.com/", user_agent="Browser/1.0"))
+
+    found = looked_at(destination, claimed)
+
+    assert isinstance(found, Ready)
+    assert (f"{destination.vendor}-click".encode() in found.sending.payload) == told
+    assert isinstance(looked_at(made(base_url="http://127.0.0.1:1"), claimed), Ready)
+
+
+@pytest.mark.parametrize("made", [adroll, rokt])
+def test_a_click_that_is_too_old_identifies_nobody(made: Callable[..., Destination]) -> None:
+    """With nothing else the delivery is skipped and says why; a later report may bring what is wanting."""
+    destination = made(click_window=timedelta(days=7))
+
+    found = looked_at(destination, clicked(gclid=80, **{destination.vendor: 40.5}))
+
+    assert isinstance(found, Settlement)
+    assert (found.state, found.reason, found.curable) == (DeliveryState.SKIPPED, "identifier", True)
+    assert found.detail == "the click is 40 days old, the window is 7 days"
+
+
+def test_only_a_window_is_blamed_that_is_in_the_way() -> None:
+    """An old click beside something else that is wrong, and a click that no check asks for, change no reason."""
+    elsewhere = looked_at(adroll(click_window=timedelta(days=7)), clicked(gclid=40))
+    asks = looked_at(Parcel(click_window=timedelta(days=7), takes=_has_a_click), clicked(gclid=40))
+
+    assert isinstance(elsewhere, Settlement)
+    assert (elsewhere.reason, "days old" in (elsewhere.detail or "")) == ("identifier", False)
+    assert isinstance(asks, Settlement)
+    assert asks.reason == "policy"
+
+
+def _has_a_click(dispatch: Dispatch) -> bool:
+    return bool(dispatch.identifiers.click_ids)
+
+
+def test_a_dispatch_within_the_window_is_not_copied() -> None:
+    """An event without clicks, or with fresh ones alone, is the same object."""
+    for claimed in (CLAIMED, clicked(gclid=3)):
+        dispatch = Dispatch(event_id="1", at=claimed.at, conversion=claimed.conversion, identifiers=claimed.identifiers)
+        assert Parcel().within_window(dispatch) is dispatch
+
+
+def test_what_is_only_shown_is_within_the_window_too() -> None:
+    """`first_sending`, which the contract of the sandbox and `kit doctor` build by, has the same body."""
+    claimed = clicked(adroll=40)
+    dispatch = Dispatch(event_id="1", at=claimed.at, conversion=claimed.conversion, identifiers=claimed.identifiers)
+
+    shown = first_sending(adroll(click_window=timedelta(days=7)), dispatch, now=NOON)
+
+    assert b"adroll-click" not in shown.payload
 
 
 def test_a_request_is_no_larger_than_the_vendor_takes() -> None:
@@ -213,12 +285,59 @@ def test_a_policy_in_code_is_the_same_set_up_in_every_process() -> None:
         ({"requests_per_second": 0.0}, r"parcel\.requests_per_second"),
         ({"horizon": timedelta(0)}, r"parcel\.horizon"),
         ({"longest_wait": timedelta(seconds=-1)}, r"parcel\.longest_wait"),
+        ({"consent": ["shop"]}, r"parcel\.consent"),
+        ({"takes": 5}, r"parcel\.takes: is no set of texts; pass a set such as"),
+        ({"takes": [5]}, r"parcel\.takes: is no set of texts"),
+        ({"takes": {"purchse"}}, r"parcel\.takes: names 'purchse'; write 'purchase', or pass a function"),
+        ({"takes": {"Purchase"}}, r"parcel\.takes: names 'Purchase'; write 'purchase'"),
+        ({"takes": ["page-view"]}, r"parcel\.takes: names 'page-view'; write 'page_view'"),
+        ({"max_in_flight": "4"}, r"parcel\.max_in_flight: is no whole number; write 4"),
+        ({"max_in_flight": True}, r"parcel\.max_in_flight"),
+        ({"requests_per_second": "5"}, r"parcel\.requests_per_second: is no number"),
+        ({"requests_per_second": float("nan")}, r"parcel\.requests_per_second"),
+        ({"horizon": 5}, r"parcel\.horizon: is no duration; write timedelta"),
+        ({"longest_wait": None}, r"parcel\.longest_wait: is no duration"),
+        ({"click_window": 30}, r"parcel\.click_window: is no duration"),
+        ({"mode": "Live"}, r"parcel\.mode"),
+        ({"mode": ["live"]}, r"parcel\.mode"),
+        ({"name": ""}, r"destinations: the name '' is not 1 to 64"),
+        ({"name": "x" * 65}, r"destinations: the name 'x+' is not 1 to 64"),
+        ({"name": "two\nlines"}, r"destinations: the name 'two\\nlines' is not"),
+        ({"name": " parcel"}, r"destinations: the name ' parcel' is not"),
+        ({"name": 5}, r"destinations: one has a int for a name; pass a text"),
+        ({"click_window": timedelta(0)}, r"parcel\.click_window: is not longer than nothing"),
+        ({"click_window": timedelta(days=-7)}, r"parcel\.click_window"),
+        ({"click_window": timedelta(days=91)}, r"parcel\.click_window: .* write timedelta\(days=90\) or less"),
     ],
 )
 def test_a_policy_that_cannot_be_is_refused_at_start(given: dict[str, Any], said: str) -> None:
     """The message names the destination and the field."""
     with pytest.raises(ConfigurationError, match=said):
         checked_destinations([Parcel(**given)])
+
+
+@pytest.mark.parametrize(
+    ("takes", "warned"),
+    [
+        (None, []),
+        (lambda dispatch: True, []),
+        ({"purchase", "refund", "marketing_event"}, []),
+        ({"newsletter"}, ["takes names 'newsletter', no event of the kit's: it is right if you report it so"]),
+        ({"purchases"}, ["takes names 'purchases', no event of the kit's: it is right if you report it so"]),
+    ],
+)
+def test_a_name_of_the_shops_own_is_taken_and_warned_of(takes: Any, warned: list[str]) -> None:
+    """A slip of the pen leaves out every order, and a shop may have names of its own: `kit doctor` tells of it."""
+    (destination,) = checked_destinations([Parcel(takes=takes)])
+
+    assert list(destination.warnings()) == warned
+
+
+@pytest.mark.parametrize("given", [5, None, {"parcel": Parcel()}])
+def test_what_is_no_list_of_destinations_is_refused(given: Any) -> None:
+    """By name, and not by Python's own words."""
+    with pytest.raises(ConfigurationError, match=r"destinations: is a \w+; pass a list"):
+        checked_destinations(given)
 
 
 def test_a_conversion_of_a_test_is_not_part_of_this() -> None:

@@ -9,8 +9,12 @@ from typing import Any
 
 import httpx
 
+from kit.delivery.batch import judged
+from kit.delivery.retry import settle
 from kit.destinations.base import Answer, Destination, Judgement, Sending, first_sending
+from kit.destinations.wire import Exchange
 from kit.model import ClickId, Conversion, Dispatch, Identifiers, Verdict
+from tests.delivery.test_retry import CLAIMED
 
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
 FPC = "0123456789abcdef0123456789abcdef-1700000000000"
@@ -65,6 +69,23 @@ def answer(status: int, body: object = b"", *, cut: bool = False, **headers: str
     return Answer(status=status, headers=named, body=raw, cut=cut)
 
 
+def settled(destination: Destination, row: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return state and reason of a delivery whose attempt had no answer: `sent` says whether its bytes had left."""
+    (one,) = frozen(
+        "a",
+        at=NOW - timedelta(minutes=row.get("minutes_ago", 0)),
+        monetary=row.get("monetary", True),
+        order_id=row.get("order_id", "o"),
+    )
+    exchange = Exchange(answer=None, sent=row["sent"], error="ReadTimeout")
+    (judgement,) = judged(destination, [one], exchange, now=NOW)
+    safe = destination.repeat_is_safe(one, now=NOW)
+    found = settle(
+        CLAIMED, judgement, alone=True, smaller=None, repeat_is_safe=safe, now=CLAIMED.created_at, dice=lambda: 0.5
+    )
+    return found.state, found.reason
+
+
 def verdicts(judgements: Sequence[Judgement]) -> list[Verdict]:
     return [judgement.verdict for judgement in judgements]
 
@@ -93,7 +114,7 @@ def as_golden(request: httpx.Request) -> dict[str, object]:
         "method": request.method,
         "url": str(request.url),
         "headers": headers,
-        "body": json.loads(request.content),
+        "body": json.loads(request.content) if request.content else None,
     }
 
 

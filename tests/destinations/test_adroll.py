@@ -5,8 +5,11 @@ import json
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kit import Conversion
 from kit.destinations import AdRoll
@@ -16,9 +19,22 @@ from kit.errors import ConfigurationError
 from kit.model import ClickId, Dispatch, Identifiers, Mode, Verdict
 from kit.store import people
 from tests.delivery.world import GRANTED, VISITOR, world
-from tests.support import NOON
+from tests.support import NOON, Browser, Page
 
-from .dispatch_samples import FPC, GOLDEN, NOW, answer, as_golden, dispatch, frozen, golden, ordered, sending, verdicts
+from .dispatch_samples import (
+    FPC,
+    GOLDEN,
+    NOW,
+    answer,
+    as_golden,
+    dispatch,
+    frozen,
+    golden,
+    ordered,
+    sending,
+    settled,
+    verdicts,
+)
 
 
 def adroll(**settings: Any) -> AdRoll:
@@ -80,6 +96,7 @@ def test_an_edge_case_is_the_vectors(row: dict[str, Any]) -> None:
         sent = event(destination, one)
         assert sent == sent | row.get("event", {})
         assert row.get("absent") not in sent
+        assert list(destination.remarks(one, now=NOW)) == row.get("remarks", [])
 
 
 @pytest.mark.parametrize(
@@ -237,28 +254,52 @@ def test_a_short_body_and_one_that_would_grow_are_not(
     assert request.content.startswith(b"[") is not compressed
 
 
-async def test_101_events_are_two_requests_that_the_strict_sandbox_takes(tmp_path: Path) -> None:
-    """AR-4 over sockets: 100 compressed, then one as it is, and each event counted once."""
+@pytest.mark.parametrize("row", table("AR-4-requests"), ids=lambda row: row["case"])
+async def test_so_many_events_are_so_many_requests_that_the_strict_sandbox_takes(
+    tmp_path: Path, row: dict[str, Any]
+) -> None:
+    """AR-4 over sockets: no request carries more than 100; `&dry_run=true` is there when it is set, or not at all."""
     seen = Identifiers(
         visitor=VISITOR, click_ids=(ClickId("adroll", "click123", NOON),), ip="12.34.56.89", url="https://shop.test/"
     )
-    async with world(tmp_path, AdRoll) as it:
+    async with world(tmp_path, AdRoll, adroll=row.get("settings", {})) as it:
         link = people.OrderLink(order_id="visit", identifiers=seen, consent=GRANTED)
         await it.kit.store.write(people.keep_orders, link)
-        for number in range(101):
+        for number in range(row["views"]):
             view = Conversion(name="page_view", event_id=f"view-{number}")
             await it.kit.report(view, order_id="visit")
         await it.drain()
 
-        assert [len(request.events) for request in it.sandbox.adroll.requests] == [100, 1]
-        codings = [request.headers.get("content-encoding") for request in it.sandbox.adroll.requests]
-        assert codings == ["gzip", None]
-        assert it.sandbox.adroll.counted == 101
+        requests = it.sandbox.adroll.requests
+        assert [len(request.events) for request in requests] == row["requests"]
+        assert [request.headers.get("content-encoding") for request in requests] == [
+            "gzip" if events > 1 else None for events in row["requests"]
+        ]
+        assert {request.query.get("dry_run") for request in requests} == {row["dry_run"]}
+        assert it.sandbox.adroll.counted == row["counted"]
         assert it.sandbox.adroll.refusals == ()
 
 
-async def test_a_dry_run_is_said_in_the_query_and_counts_nothing(tmp_path: Path) -> None:
-    """AR-4: `&dry_run=true` when it is set, no such parameter otherwise."""
+@pytest.mark.parametrize("row", table("AR-4-forwarded"), ids=lambda row: row["case"])
+async def test_the_ip_is_the_visitors_behind_proxies_that_are_trusted(tmp_path: Path, row: dict[str, Any]) -> None:
+    """AR-4 through the middleware: X-Forwarded-For is read from the right, and a made-up address is nobody's."""
+    async with world(tmp_path, AdRoll, trusted_proxies=row["trusted_proxies"]) as it:
+        browser = Browser(it.kit, ip=row["forwarded"])
+
+        async def orders(page: Page) -> None:
+            await it.kit.report(Conversion(order_id="1", url="https://shop.com/thanks"), request=page)
+
+        await browser.open("/?adct=click123")
+        await browser.open("/thanks", act=orders)
+        await it.drain()
+
+        (told,) = await it.rows()
+        assert (told.state, told.reason) == (("skipped", row["skip"]) if "skip" in row else ("delivered", None))
+        assert [event["ip"] for event in it.sandbox.adroll.accepted] == ([row["ip"]] if "ip" in row else [])
+
+
+async def test_an_order_in_a_dry_run_is_said_so_in_the_query_and_counts_nothing(tmp_path: Path) -> None:
+    """AR-4, for money as for views."""
     async with world(tmp_path, AdRoll, adroll={"dry_run": True}) as it:
         await it.order()
         await it.drain()
@@ -272,7 +313,7 @@ async def test_a_dry_run_is_said_in_the_query_and_counts_nothing(tmp_path: Path)
 # ---------------------------------------------------------------- the answer
 
 
-@pytest.mark.parametrize("row", table("AR-5"), ids=lambda row: f"{row['status']} {row['body']}")
+@pytest.mark.parametrize("row", [row for row in table("AR-5") if row["status"]], ids=str)
 def test_what_an_answer_means(row: dict[str, Any]) -> None:
     """AR-5 with faults.md's meaning; the vendor's words are kept and masked, a shape nobody foresaw is noticed."""
     given = answer(row["status"], row["body"].encode(), **row.get("headers", {}))
@@ -283,6 +324,12 @@ def test_what_an_answer_means(row: dict[str, Any]) -> None:
     meaning = (row["verdict"], row["detail"], wait, row.get("again_alone", False))
     assert [(one.verdict, one.detail, one.wait, one.again_alone) for one in judgements] == [meaning] * 2
     assert adroll().is_known(given) is row["known"]
+
+
+@pytest.mark.parametrize("row", [row for row in table("AR-5") if row["status"] is None], ids=lambda row: row["case"])
+def test_what_silence_means(row: dict[str, Any]) -> None:
+    """AR-5: money that may have arrived is held for a person; what was never sent, or may count twice, goes again."""
+    assert settled(adroll(**row.get("settings", {})), row) == (row["state"], row["reason"])
 
 
 def test_a_body_nested_without_end_breaks_nothing() -> None:
@@ -348,6 +395,29 @@ def test_a_derived_value_is_money_too() -> None:
         ({"app_url": "app.example.com"}, "AdRoll.app_url", "https://"),
         ({"app_url": "https://app.example.com?x=1"}, "AdRoll.app_url", "no query"),
         ({"gzip_above": -1}, "AdRoll.gzip_above", "None compresses nothing"),
+        ({"gzip_above": "8k"}, "AdRoll.gzip_above", "write 8192"),
+        ({"gzip_above": True}, "AdRoll.gzip_above", "write 8192"),
+        ({"max_event_age": 30}, "AdRoll.max_event_age", "write timedelta(days=30)"),
+        ({"max_event_age": timedelta(0)}, "AdRoll.max_event_age", "None sets no bound"),
+        ({"token": "SAT-1tök"}, "KIT_ADROLL_TOKEN", "not ASCII"),
+        ({"token": 5}, "KIT_ADROLL_TOKEN", "pass a text"),
+        ({"advertisable": 5}, "AdRoll.advertisable", "pass a text"),
+        ({"event_names": None}, "AdRoll.event_names", 'pass {"newsletter": "formFill"}'),
+        ({"event_names": ["newsletter"]}, "AdRoll.event_names", 'is a list; pass {"newsletter": "formFill"}'),
+        ({"event_names": {"a": None}}, "AdRoll.event_names", "write AdRoll's name"),
+        ({"event_names": {5: "formFill"}}, "AdRoll.event_names", 'pass {"newsletter": "formFill"}'),
+        ({"email_hashes": None}, "AdRoll.email_hashes", '"sha256" and "md5"'),
+        ({"email_hashes": [5]}, "AdRoll.email_hashes", '"sha256" and "md5"'),
+        ({"pixel_reports": None}, "AdRoll.pixel_reports", '{"purchase"}'),
+        ({"pixel_reports": [["purchase"]]}, "AdRoll.pixel_reports", '{"purchase"}'),
+        ({"on_unknown": ["hold"]}, "AdRoll.on_unknown", "'hold' nor 'resend'"),
+        *(
+            ({flag: "false"}, f"AdRoll.{flag}", "write True or False")
+            for flag in ("dry_run", "page_views", "email_clear", "derive_value")
+        ),
+        ({"base_url": "https://srv.adroll.com/api"}, "AdRoll.base_url", "write https://srv.adroll.com"),
+        ({"base_url": "https://a.test:8443/to/api/"}, "AdRoll.base_url", "write https://a.test:8443/to"),
+        ({"base_url": None}, "AdRoll.base_url", "is not a URL"),
         *(
             ({"base_url": url}, "AdRoll.base_url", "")
             for url in (
@@ -416,3 +486,75 @@ def test_the_token_is_in_no_repr() -> None:
     """What is logged by accident holds no secret."""
     assert "SAT-1" not in repr(adroll())
     assert verdicts(adroll().judge(frozen("a"), answer(200), now=NOW)) == [Verdict.OK]
+
+
+# ---------------------------------------------------------------- no address in clear
+
+_LOCAL = st.text("abcxyz.+_-", min_size=1, max_size=6)
+_ADDRESS = st.builds("{}@{}.{}".format, _LOCAL, st.text("abc", min_size=1, max_size=5), st.sampled_from(["co", "com"]))
+_BEFORE, _AFTER = st.sampled_from(["", "for ", "<", "(", "a="]), st.sampled_from(["", " thanks", ">", ")", "&b=1"])
+
+
+@st.composite
+def _written(draw: st.DrawFn) -> tuple[str, str]:
+    """Return an address, and a text with it somewhere in it, also percent-encoded."""
+    address = draw(_ADDRESS)
+    shown = draw(st.sampled_from([address, address.upper(), address.replace("@", "%40")]))
+    return address, f"{draw(_BEFORE)}{shown}{draw(_AFTER)}"
+
+
+_FIELDS = (
+    "order_id", "keywords", "customer_id", "url", "query", "metadata", "metadata key", "adct", "user_agent", "item id",
+    "item category", "item group", "device id", "device os", "device app",
+)  # fmt: skip
+
+
+def _with(place: str, text: str) -> Dispatch:
+    """Return a search by an app's user with this text in one place."""
+    item = {"id": "a"} | {place.removeprefix("item "): text for _ in "x" if place.startswith("item ")}
+    device = {"app": "com.a"} | {place.removeprefix("device "): text for _ in "x" if place.startswith("device ")}
+    own = {place: text} if place in {"order_id", "keywords", "customer_id"} else {}
+    metadata = {"metadata": {"a": text}, "metadata key": {text: "a"}}.get(place, {})
+    url = {"url": f"https://shop.test/{text}/thanks", "query": f"https://shop.test/?utm_source={text}"}.get(place)
+    return dispatch(
+        {"name": "product_search", "items": [item], "device": device, "metadata": metadata, **own},
+        first_party_cookie=FPC,
+        ip="12.34.56.89",
+        url=url,
+        user_agent=text if place == "user_agent" else "Browser/1.0",
+        click_ids={"adroll": text} if place == "adct" else {},
+    )
+
+
+@settings(deadline=None)
+@given(place=st.sampled_from(_FIELDS), written=_written())
+def test_no_address_leaves_in_clear_in_any_field(place: str, written: tuple[str, str]) -> None:
+    """Whatever text a shop writes an address into, neither its payload nor a remark about it shows it."""
+    address, text = written
+    destination, told = adroll(app_url="https://app.test"), _with(place, text)
+
+    sent = unquote(sending(destination, told).payload.decode()).lower()
+    remarks = destination.remarks(told, now=NOW)
+
+    assert address not in sent
+    assert [remark for remark in remarks if "e-mail address" in remark]
+    assert not any("@" in remark for remark in remarks)
+    assert destination.check(told, now=NOW) is None
+
+
+@settings(deadline=None)
+@given(place=st.sampled_from(_FIELDS), written=_written())
+def test_an_address_leaves_where_the_setting_says_so(place: str, written: tuple[str, str]) -> None:
+    """`email_clear` is for all of the event, and then there is nothing to remark."""
+    destination, told = adroll(email_clear=True, app_url="https://app.test"), _with(place, written[1])
+
+    assert written[0] in unquote(sending(destination, told).payload.decode()).lower()
+    assert list(destination.remarks(told, now=NOW)) == []
+
+
+@pytest.mark.parametrize("text", ["rosé @ home", "@studio", "50% off 40 shoes", "2@5 or 3@7", "Ünïcode 40"])
+def test_what_is_no_address_passes(text: str) -> None:
+    """A sign alone is none."""
+    sent = event(adroll(), _with("keywords", text))
+
+    assert sent["event_attributes"]["keywords"] == text

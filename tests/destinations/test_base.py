@@ -8,7 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.destinations import Rockerbox
-from kit.destinations.base import endpoint, extras, json_object, judge_status, masked, retry_after, without_empty
+from kit.destinations.base import (
+    endpoint,
+    error_named,
+    extras,
+    json_object,
+    judge_status,
+    judge_whole,
+    masked,
+    require_base_url,
+    retry_after,
+    without_empty,
+)
+from kit.errors import ConfigurationError
 from kit.identity import EMPTY_SHA256
 from kit.model import Conversion, Mode, Verdict
 
@@ -130,17 +142,91 @@ def test_an_endpoint_is_the_base_the_path_and_the_query(
         (200, b"", True),
         (204, b" \n", True),
         (200, b"{}", True),
+        (200, b" {} ", True),
         (200, b"[]", False),
+        (200, b'{"ok": true}', False),
+        (200, b'{"error": "unknown advertiser"}', False),
         (200, b"<html>", False),
         (400, b"<html>", True),
         (503, b"", True),
     ],
 )
 def test_a_destination_that_says_nothing_of_answers_knows_these(status: int, body: bytes, known: bool) -> None:
-    """A success is empty or a JSON object; what a refusal's body holds is for people."""
+    """A success says nothing, or an empty object; what a refusal's body holds is for people."""
     assert Rockerbox(mode=Mode.SHADOW).is_known(answer(status, body)) is known
 
 
 def test_a_destination_warns_of_nothing_by_itself() -> None:
     """What `kit doctor` shows of settings is what a vendor's own file says."""
-    assert Rockerbox(mode=Mode.SHADOW).warnings() == ()
+    assert list(Rockerbox(mode=Mode.SHADOW).warnings()) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ({"error": "unknown advertiser"}, '"unknown advertiser"'),
+        ({"errors": ["x"]}, '["x"]'),
+        ({"Errors": ["x"]}, '["x"]'),
+        ({"errorCode": 7}, "7"),
+        ({"error_message": "x"}, '"x"'),
+        ({"success": False}, '{"success": false}'),
+        ({"ok": False, "id": 1}, '{"ok": false}'),
+        ({"status": "rejected"}, '"rejected"'),
+        ({"status": "FAILED"}, '"FAILED"'),
+        ({"result": "error"}, '"error"'),
+        ({"status": 400}, "400"),
+        ([{"id": 1}, {"error": "x"}], '"x"'),
+        ({"data": {"results": [{}, {"error": "x"}]}}, '"x"'),
+        ({"error": None, "errors": [], "error_count": 0}, None),
+        ({"success": True, "status": "ok"}, None),
+        ({"status": 200}, None),
+        ({"message": "error"}, None),
+        ({}, None),
+        ([], None),
+        (None, None),
+        ("error", None),
+    ],
+)
+def test_an_error_that_a_success_names_is_found(body: object, error: str | None) -> None:
+    """By whichever of the usual names, in any case; what is empty or says that all is well names none."""
+    assert error_named(answer(200, body)) == error
+
+
+@pytest.mark.parametrize("body", [b"", b"<error/>", b'{"error"', b"[" * 100_000, b"\xff"])
+def test_what_is_no_json_names_no_error(body: bytes) -> None:
+    """Nothing raises; its shape is strange, and is shown as that."""
+    assert error_named(answer(200, body)) is None
+
+
+def test_an_error_in_a_success_is_a_refusal_in_masked_words() -> None:
+    """Whatever destination has no reading of its own; of many each is sent again alone."""
+    given = answer(200, {"error": "no jane@example.com at OURS " + "x" * 400})
+
+    found = judge_whole(given, now=NOW, secrets=("OURS",))
+
+    assert (found.verdict, found.again_alone) == (Verdict.INVALID, True)
+    assert found.detail.startswith('HTTP 200 with an error: "no [email] at [secret] ')
+    assert len(found.detail) <= 300
+
+
+@pytest.mark.parametrize(
+    ("url", "instead"),
+    [
+        ("https://a.test/v2/events", "https://a.test"),
+        ("https://a.test/v2/events/", "https://a.test"),
+        ("https://a.test/v2", "https://a.test"),
+        ("https://a.test:81/to/v2/bulkevents", "https://a.test:81/to"),
+    ],
+)
+def test_a_url_that_was_pasted_whole_is_refused(url: str, instead: str) -> None:
+    """What requests add would stand there twice; the message says what to write."""
+    with pytest.raises(ConfigurationError) as caught:
+        require_base_url("X.base_url", url, "/v2/events", "/v2/bulkevents")
+
+    assert caught.value.reason.endswith(f"write {instead}")
+
+
+@pytest.mark.parametrize("url", ["https://a.test", "https://a.test/", "https://a.test/to", "https://a.test/xv2"])
+def test_a_url_with_a_path_of_its_own_is_taken(url: str) -> None:
+    """A proxy of the shop's may stand under any other path."""
+    require_base_url("X.base_url", url, "/v2/events")

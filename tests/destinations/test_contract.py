@@ -72,7 +72,14 @@ class Careless(Destination):
             return [Judgement(verdict=Verdict.OK)] * len(sendings)
         if self.breaks == "echo":
             return [replace(judge_status(answer, now=now), detail=answer.body.decode(errors="replace")[:300])]
-        return [judge_status(answer, now=now)] * len(sendings)
+        if self.breaks == "status":
+            return [judge_status(answer, now=now)] * len(sendings)
+        return Destination.judge(self, sendings, answer, now=now)
+
+    def remarks(self, dispatch: Dispatch, *, now: datetime) -> Sequence[str]:
+        if self.breaks == "remark":
+            return [f"not {dispatch.conversion.email}"]
+        return "one remark" if self.breaks == "remarks" else ["one remark"]
 
 
 BREAKS = {
@@ -85,6 +92,9 @@ BREAKS = {
     "batch": "test_a_full_batch_can_be_built",
     "number": "test_every_answer_is_judged",
     "success": "test_only_success_is_success",
+    "status": "test_a_success_that_names_an_error_is_none",
+    "remark": "test_what_it_remarks_is_short_and_nobodys",
+    "remarks": "test_what_it_remarks_is_short_and_nobodys",
     "echo": "test_what_is_kept_of_an_answer_is_short_and_masked",
 }
 

@@ -62,6 +62,9 @@ async def test_vector_ar_1_is_accepted_as_it_stands(sandbox: Sandbox, client: ht
             "products": [{"product_id": "shoes-1234", "quantity": 2, "price": "56.78"}],
         }),
         purchase(identifiers={"adct": "click123"}),
+        purchase(event_attributes={"order_id": "1", "user_id": "user-5678"}),
+        purchase(event_name="pageView", event_attributes={"total": "19.90", "products": [{"product_group": "a"}]}),
+        purchase(event_name="liveChat", event_attributes={"order_id": "1"}),
         purchase(identifiers={"first_party_cookie": FPC}),
         purchase(identifiers={"first_party_cookie": "0123456789abcdef0123456789abcdef-a_1730238675"}),
         purchase(conversion_value=123.45),
@@ -118,6 +121,12 @@ async def test_every_documented_form_is_taken(sandbox: Sandbox, client: httpx.As
         ({"event_attributes": {"products": [{"price": "x"}]}}, "event_attributes.products[0].price"),
         ({"event_attributes": {"products": [{"quantity": "2"}]}}, "event_attributes.products[0].quantity"),
         ({"event_attributes": {"products": ["shoe"]}}, "event_attributes.products[0]"),
+        ({"event_attributes": {"products": [{"sku": "shoe"}]}}, "event_attributes.products[0].sku"),
+        ({"event_attributes": {"orderid": "1"}}, "event_attributes.orderid"),
+        ({"event_attributes": {"keywords": "shoes"}}, "event_attributes.keywords"),
+        ({"event_name": "homeView", "event_attributes": {"keywords": "shoes"}}, "event_attributes.keywords"),
+        ({"event_name": "homeView", "event_attributes": {"products": []}}, "event_attributes.products"),
+        ({"event_name": ["purchase"], "event_attributes": {"products": []}}, "event_name"),
         ({"keyword": "shoes"}, "keyword"),
         ({"dry_run": True}, "dry_run"),
     ],
@@ -134,13 +143,42 @@ async def test_a_wrong_field_refuses_the_request_and_is_named(
     assert sandbox.adroll.refusals[0].refused[0].field == field
 
 
-async def test_the_hash_of_nothing_is_no_identifier(client: httpx.AsyncClient) -> None:
-    """The SHA-256 of the empty string is refused."""
-    nobody = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+@pytest.mark.parametrize(
+    ("field", "nobody"),
+    [
+        ("email_sha256", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        ("email_md5", "d41d8cd98f00b204e9800998ecf8427e"),
+    ],
+)
+async def test_the_hash_of_nothing_is_no_identifier(client: httpx.AsyncClient, field: str, nobody: str) -> None:
+    """The SHA-256 and the MD5 of the empty string are refused."""
+    answer = await client.post(URL, headers=TOKEN, json=[purchase(identifiers={"adct": "a", field: nobody})])
 
-    answer = await client.post(URL, headers=TOKEN, json=[purchase(identifiers={"adct": "a", "email_sha256": nobody})])
+    assert answer.json()["errors"][0]["field"] == f"identifiers.{field}"
 
-    assert answer.json()["errors"][0]["field"] == "identifiers.email_sha256"
+
+@pytest.mark.parametrize(
+    ("kind", "taken"),
+    [("application/json", True), ("application/json; charset=utf-8", True), (None, True), ("text/plain", False)],
+)
+async def test_a_body_that_says_it_is_no_json_is_refused_by_a_strict_vendor(
+    sandbox: Sandbox,
+    client: httpx.AsyncClient,
+    lenient: Sandbox,
+    lenient_client: httpx.AsyncClient,
+    kind: str | None,
+    taken: bool,
+) -> None:
+    """All of AdRoll's samples say application/json, no page says that they must: a lenient one warns."""
+    headers = {"Authorization": "Token SAT-1"} | ({} if kind is None else {"Content-Type": kind})
+    body = json.dumps([purchase()]).encode()
+
+    answer = await client.post(URL, headers=headers, content=body)
+    leniently = await lenient_client.post(URL, headers=headers, content=body)
+
+    assert (answer.status_code, leniently.status_code) == (200 if taken else 400, 200)
+    assert sandbox.adroll.counted == int(taken)
+    assert bool(lenient.adroll.requests[0].warnings) is not taken
 
 
 @pytest.mark.parametrize(

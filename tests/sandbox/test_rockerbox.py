@@ -1,6 +1,7 @@
 """Rockerbox's sandbox takes what contracts.md 7 describes, and shows what its vendor would find out weeks later."""
 
 import hashlib
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -112,6 +113,22 @@ async def test_the_door(lenient_client: httpx.AsyncClient, method: str, url: str
     answer = await lenient_client.request(method, url, content=content)
 
     assert answer.status_code == status
+
+
+@pytest.mark.parametrize(("kind", "status"), [("application/json", 200), (None, 200), ("text/xml", 400)])
+async def test_a_body_that_says_it_is_xml_is_refused_by_a_strict_vendor(
+    client: httpx.AsyncClient, lenient: Sandbox, lenient_client: httpx.AsyncClient, kind: str | None, status: int
+) -> None:
+    """XML and others are not accepted, Rockerbox says; a lenient one reads what is JSON all the same, and warns."""
+    headers = {} if kind is None else {"Content-Type": kind}
+    body = json.dumps(purchase()).encode()
+
+    answer = await client.post(URL, headers=headers, content=body)
+    await lenient_client.post(URL, headers=headers, content=body)
+
+    assert answer.status_code == status
+    assert lenient.rockerbox.counted == 1
+    assert ("Content-Type is not application/json" in lenient.rockerbox.requests[0].warnings) is (status == 400)
 
 
 async def test_the_first_arrival_of_an_order_counts(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
