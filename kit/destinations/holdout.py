@@ -7,6 +7,8 @@ from kit import identity
 from kit.errors import ConfigurationError
 
 _LONGEST_NAME = 64
+#: What those are stamped with who are not held back.
+NOBODY_HELD = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +25,13 @@ class Holdout:
     percent: float
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.name) <= _LONGEST_NAME or not self.name.isprintable() or " " in self.name:
+        name, percent = self.name, self.percent
+        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or not name.isprintable() or " " in name:
             raise ConfigurationError("Holdout.name", f"is not 1 to {_LONGEST_NAME} characters without space")
-        if self.name == "none":
+        if name == NOBODY_HELD:
             raise ConfigurationError("Holdout.name", 'is "none", which is what all others are stamped with')
-        if not 0 < self.percent < 100:
-            raise ConfigurationError("Holdout.percent", "is not above 0 and below 100")
+        if not isinstance(percent, (int, float)) or isinstance(percent, bool) or not 0 < percent < 100:
+            raise ConfigurationError("Holdout.percent", "is not a number above 0 and below 100, such as 5")
 
     def holds(self, customer: str) -> bool:
         """Return whether this customer, an address or its SHA-256 digest, is held back; False for what is neither."""
@@ -42,4 +45,4 @@ class Holdout:
         """Return what a conversion is stamped with: the name, or "none"; None where no e-mail tells which."""
         if identity.email_sha256(customer) is None or customer is None:
             return None
-        return self.name if self.holds(customer) else "none"
+        return self.name if self.holds(customer) else NOBODY_HELD

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from kit.sandbox import checks
 from kit.sandbox.checks import Rule
 from kit.sandbox.record import Event, Refusal
+from kit.sandbox.rokt_events import name_problems
 
 CONVERSION = "conversion"
 MEMBERSHIP = "audiencemembershipupdate"
@@ -145,6 +146,7 @@ def _user_problems(batch: Event, place: int) -> Iterator[Refusal]:
             yield Refusal(field=field, message="is neither a scalar nor a list of them", event=place, soft=True)
         elif name.endswith("sha256") and not checks.is_lower_sha256(value):
             yield Refusal(field=field, message="is not a SHA-256 digest in lower-case hex", event=place, soft=True)
+    yield from name_problems(part(batch, "user_attributes"), place, "user_attributes.")
     if not identities_of(batch):
         yield Refusal(field="user_identities", message="name nobody", event=place, soft=True)
     if named.get("other2") != _click(batch):
@@ -165,6 +167,7 @@ def _event_problems(event: Event, place: int, at: str) -> Iterator[Refusal]:
     yield from checks.broken(rules, attributes, event=place, at=f"{at}.data.custom_attributes.")
     if kind and data.get("custom_event_type", kind) != kind:
         yield Refusal(field=f"{at}.data.custom_event_type", message=f"is not {kind}", event=place, soft=True)
+    yield from name_problems(attributes, place, f"{at}.data.custom_attributes.")
     for name, value in attributes.items():
         if not checks.is_scalar(value):
             field = f"{at}.data.custom_attributes.{name}"[:96]

@@ -2,7 +2,7 @@
 
 import re
 from calendar import monthrange
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from kit.sandbox import checks
@@ -53,6 +53,27 @@ _VALUES = (
         for name in "mobile firstname lastname zip zip4 billingzip billingzip4".split()
     ),
 )
+#: contracts.md 3.4. A custom name may be any; one that differs from these in its capitals alone is a slip.
+_NAMES = IDENTITIES + tuple(
+    "amount currency quantity conversiontype productname sku paymenttype margin transactionid confirmationref "
+    "firstname lastname mobile ipaddress ccbin title gender dob age language unitno address1 address2 billingaddress1 "
+    "billingaddress2 city state country zipcode billingzipcode majorcat majorcatid minorcat minorcatid customertype "
+    "shippingtype experience mobilesha256 firstnamesha256 lastnamesha256 zipsha256 zip4sha256 billingzipsha256 "
+    "billingzip4sha256".split()
+)
+
+
+def name_problems(values: Mapping[str, object], place: int, at: str) -> Iterator[Refusal]:
+    """Yield what is wrong with the names of attributes, and with a `sku` that is more than one (contracts.md 3.4)."""
+    for name in values:
+        plain = name.strip().lower()
+        if plain == "emailmd5":
+            message = "is not taken by this API: send email or emailsha256"
+            yield Refusal(field=f"{at}{name}"[:96], message=message, event=place, soft=True)
+        elif plain in _NAMES and name != plain:
+            yield Refusal(field=f"{at}{name}"[:96], message=f"is written {plain}", event=place, soft=True)
+    if "," in str(values.get("sku", "")):
+        yield Refusal(field=f"{at}sku", message="is to be one SKU only", event=place, soft=True)
 
 
 def earliest(now: datetime) -> datetime:
@@ -87,6 +108,7 @@ def problems_of(event: Event, place: int) -> Iterator[Refusal]:
         yield from _pair_problems(event.get(group), group, place)
     values = pairs_of(event)
     yield from checks.broken(_VALUES, values, event=place, at="objectData.")
+    yield from name_problems(values, place, "objectData.")
     if event.get("eventType") == "conversion" and not any(values.get(name) for name in IDENTITIES):
         yield Refusal(field="objectData", message=f"hold none of {', '.join(IDENTITIES)}", event=place)
 

@@ -260,6 +260,15 @@ def test_it_takes_no_conversions() -> None:
         ("Rokt.account", V3 | {"account": ""}),
         ("KIT_ROKT_PUBLIC_KEY", V3 | {"public_key": ""}),
         ("KIT_ROKT_SECRET_KEY", V3 | {"secret_key": "rpub-1111"}),
+        ("RoktAudience.hash", V3 | {"hash": "md5"}),
+        ("RoktAudience.hash", V3 | {"hash": "false"}),
+        ("RoktAudience.hash", V3 | {"hash": None}),
+        ("RoktAudience.holdout", V3 | {"holdout": "q:5"}),
+        ("RoktAudience.chunk", V3 | {"chunk": "5"}),
+        ("RoktAudience.chunk", V3 | {"chunk": True}),
+        ("RoktAudience.base_url", V3 | {"base_url": "https://data.rokt.com/v3/import/suppression"}),
+        ("RoktAudience.base_url", {"api_key": "K", "base_url": "https://data.rokt.com/api/1.0"}),
+        ("RoktAudience.api_key", {"api_key": "t\u00f6k"}),
         ("RoktAudience.chunk", V3 | {"chunk": 0}),
         ("RoktAudience.chunk", V3 | {"chunk": 1_000_001}),
         ("RoktAudience.base_url", V3 | {"base_url": "http://data.rokt.com"}),
@@ -272,6 +281,33 @@ def test_what_cannot_be_is_refused_at_start(setting: str, given: dict[str, Any])
 
     assert raised.value.setting == setting
     assert "2222" not in str(raised.value)
+
+
+def test_md5_is_refused_in_words() -> None:
+    """contracts.md 10.11: the API lists none, so nobody gets SHA-256 who asked for it."""
+    with pytest.raises(ConfigurationError, match="asks for MD5, which Rokt does not take; True is SHA-256"):
+        audience(hash="MD5")
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict", "known"),
+    [
+        (b"", Verdict.OK, True),
+        ({}, Verdict.OK, True),
+        ({"id": "7"}, Verdict.OK, False),
+        (b"<html>", Verdict.OK, False),
+        ({"errors": ["x"]}, Verdict.INVALID, False),
+        ({"error": "no such list"}, Verdict.INVALID, False),
+        ({"success": False}, Verdict.INVALID, False),
+        ({"status": "rejected"}, Verdict.INVALID, False),
+    ],
+)
+def test_a_success_that_names_an_error_is_none(body: object, verdict: Verdict, known: bool) -> None:
+    """Rokt documents no body of a success: what is in one is shown, and an error in it changed no list."""
+    (judgement,) = audience().judge(frozen("e1"), answer(201, body), now=NOW)
+
+    assert judgement.verdict is verdict
+    assert audience().is_known(answer(201, body)) is known
 
 
 def test_shadow_needs_no_keys() -> None:

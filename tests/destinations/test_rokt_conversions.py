@@ -1,17 +1,24 @@
 """Rokt's Conversions API: contracts.md 4 and 9.3 as requests, its answers as verdicts."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 
+from kit.destinations import Holdout
+from kit.destinations.base import Answer
+from kit.identity import sha256
 from kit.model import Conversion, Verdict
+from kit.sandbox import Credentials, Sandbox
 
 from .dispatch_samples import GOLDEN, NOW, answer, as_golden, dispatch, golden, ordered, sending, verdicts
-from .rokt_samples import JOHN, batches_of, body, conversions, table, v2
+from .rokt_samples import JOHN, batches_of, body, conversions, table
 
+HOLDOUT = Holdout(name="2026-q4", percent=50)
 AT = datetime(2024, 1, 18, 12, 0, tzinfo=UTC)
 
 
@@ -38,6 +45,21 @@ def test_the_request_is_the_vectors() -> None:
     assert as_golden(request) == vector.request
 
 
+def test_several_are_the_vectors_list() -> None:
+    """Two people, one of them by the click and the shop's id: /v2/bulkevents of the pod."""
+    vector = json.loads((GOLDEN / "CP-bulk.json").read_text(encoding="utf-8"))
+    destination = conversions(**vector["settings"])
+    told = [
+        dispatch(each.pop("conversion"), at=datetime.fromisoformat(each.pop("at")), **each)
+        for each in vector["dispatches"]
+    ]
+    request = destination.build([sending(destination, each, number=place) for place, each in enumerate(told)])
+
+    assert [destination.check(each, now=AT) for each in told] == [None, None]
+    assert ordered(as_golden(request)["body"]) == ordered(vector["request"]["body"])
+    assert as_golden(request) == vector["request"]
+
+
 @pytest.mark.parametrize("name", ["CP-2", "CP-3", "CP-5"])
 def test_a_part_of_the_batch_is_the_vectors(name: str) -> None:
     """The click id in both places; the hashed e-mail in `other`, never in `email`; a membership beside a conversion."""
@@ -59,6 +81,42 @@ def test_who_leaves_an_audience_is_dropped() -> None:
     first = body(destination, refund)["events"][0]["data"]["custom_attributes"]
     assert first == {"audience_name": "buyers", "status": "drop"}
     assert len(body(destination, dispatch(email="a@b.co"))["events"]) == 1
+
+
+def held_out() -> tuple[str, str]:
+    """Return a buyer whom HOLDOUT holds back, and one whom it does not."""
+    buyers = [f"customer-{number}@example.com" for number in range(20)]
+    return next(filter(HOLDOUT.holds, buyers)), next(buyer for buyer in buyers if not HOLDOUT.holds(buyer))
+
+
+@pytest.mark.parametrize("digest", [False, True])
+def test_the_holdout_is_dropped_where_it_would_be_added(digest: bool) -> None:
+    """As RoktAudience does, by an address or by a digest among the further fields; it is remarked."""
+    destination = conversions(holdout=HOLDOUT, audiences={"purchase": ("buyers", "add"), "refund": ("buyers", "drop")})
+    for buyer, status, arm in zip(held_out(), ("drop", "add"), ("2026-q4", "none"), strict=True):
+        known: dict[str, Any] = {"extra": {"EmailSHA256": sha256(buyer)}} if digest else {"email": buyer}
+        told = dispatch({"name": "purchase", "order_id": "1", **known})
+        refund = dispatch({"name": "refund", "order_id": "1", **known})
+        membership, conversion = (each["data"]["custom_attributes"] for each in body(destination, told)["events"])
+
+        assert membership == {"audience_name": "buyers", "status": status}
+        assert conversion["holdout"] == arm
+        assert body(destination, refund)["events"][0]["data"]["custom_attributes"]["status"] == "drop"
+        remarks = ["not added to the audience: the holdout has this buyer"] if status == "drop" else []
+        assert destination.remarks(told, now=NOW) == remarks
+        assert destination.remarks(refund, now=NOW) == []
+
+
+def test_of_whom_nobody_can_tell_the_arm_no_audience_is_told() -> None:
+    """A click id alone may be a held-out buyer's: the conversion goes, the membership does not."""
+    destination = conversions(holdout=HOLDOUT, audiences={"purchase": ("buyers", "add")})
+    told = dispatch(click_ids={"rokt": "r"})
+
+    assert only_event(body(destination, told))["event_name"] == "conversion"
+    assert destination.remarks(told, now=NOW) == [
+        "not added to the audience: no e-mail tells whether the holdout has this buyer"
+    ]
+    assert len(body(conversions(audiences={"purchase": ("buyers", "add")}), told)["events"]) == 2
 
 
 def test_several_batches_are_a_list_of_the_frozen_bytes() -> None:
@@ -304,8 +362,111 @@ def test_the_vendors_words_are_kept_and_masked() -> None:
     assert single.detail == "HTTP 202: BAD_REQUEST: [email] [secret] is bad"
 
 
-def test_an_answer_of_either_surface_is_known() -> None:
-    """What stands in the operator's list of strange answers is strange."""
-    assert conversions().is_known(answer(202))
-    assert not conversions().is_known(answer(202, b"<html>"))
-    assert v2().is_known(answer(200, {"data": {}}))
+@pytest.mark.parametrize(
+    "body",
+    [b"", {}, {"errors": []}, {"errors": [{"code": "BAD_REQUEST", "message": "x"}]}],
+)
+def test_what_contracts_md_knows_is_a_known_answer(body: object) -> None:
+    """An empty 202, and the list of errors that it may hold; refusals are judged by their status."""
+    assert conversions().is_known(answer(202, body))
+    assert conversions().is_known(answer(503, b"<html>"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b"[]",
+        {"status": "rejected"},
+        {"status": "accepted"},
+        {"error": "x"},
+        {"success": False},
+        {"errors": ["x"]},
+        {"errors": "x"},
+        {"errors": [], "status": "rejected"},
+    ],
+)
+def test_any_other_success_is_shown(body: object) -> None:
+    """What stands in the operator's list of strange answers is strange, and of no JSON but `errors` it is success."""
+    judgements = conversions().judge(batches_of("a", "b"), answer(202, body), now=NOW)
+
+    assert not conversions().is_known(answer(202, body))
+    assert Verdict.OK not in verdicts(judgements)
+
+
+# ---------------------------------------------------------------- the doctor's question
+
+
+def test_the_trial_is_test_traffic_of_nobody() -> None:
+    """contracts.md 4.2: test traffic is `development`. No conversion, no audience, whatever the settings map."""
+    destination = conversions(
+        audiences={"page_view": ("visitors", "add")},
+        event_types={"page_view": "conversion"},
+        account="12345",
+        postback=True,
+        hashing="raw",
+    )
+    trial = destination.trial(now=NOW)
+    assert trial.sending is not None
+    batch = json.loads(trial.request.content)
+
+    assert (trial.request.method, str(trial.request.url)) == ("POST", "https://s2s.us2.mparticle.com/v2/events")
+    assert batch["environment"] == "development"
+    assert batch["user_identities"] == {"customerid": "kit-doctor"}
+    assert only_event(batch)["event_name"] == "page_view"
+
+
+@pytest.mark.parametrize(("secret", "verdict"), [("secret-1", Verdict.OK), ("secret-2", Verdict.SETUP)])
+def test_the_trial_tells_right_credentials_from_wrong_ones(secret: str, verdict: Verdict) -> None:
+    """The strict sandbox takes it and counts nothing, or answers 403."""
+    sandbox = Sandbox(Credentials(rokt_api_key="key-1", rokt_api_secret="secret-1"), clock=lambda: NOW)
+    destination = conversions(api_secret=secret)
+    trial = destination.trial(now=NOW)
+    assert trial.sending is not None
+
+    async def asked() -> httpx.Response:
+        async with httpx.AsyncClient(transport=sandbox.transport()) as client:
+            return await client.send(trial.request)
+
+    response = asyncio.run(asked())
+    said = Answer(status=response.status_code, headers=response.headers, body=response.content)
+    assert verdicts(destination.judge([trial.sending], said, now=NOW)) == [verdict]
+    assert sandbox.rokt_conversions.counted == 0
+
+
+# ---------------------------------------------------------------- what shows nobody
+
+
+def test_no_field_of_a_batch_shows_an_address() -> None:
+    """Strict promises it: masked in what people read, left out elsewhere, ids as unique digests; and it is remarked."""
+    conversion = {
+        "name": "purchase",
+        "order_id": "jane@example.com-1",
+        "customer_id": "c jane@example.com",
+        "conversion_type": "for jane@example.com",
+        "payment_type": "paypal:jane@example.com",
+        "device": {"id": "jane@example.com", "os": "iOS"},
+        "items": [{"id": "gift-jane@example.com", "name": "Gift card for jane@example.com", "category": "x"}],
+        "extra": {"jane@example.com": "1", "seat": "12A"},
+    }
+    told = dispatch(conversion, event_id="jane@example.com-1", email="a@b.co", user_agent="Bot (+jane@example.com)")
+    batch = body(conversions(), told)
+
+    assert "jane" not in json.dumps(batch)
+    assert batch["device_info"] == {"http_header_user_agent": "Bot ([email])"}
+    assert only_event(batch)["source_message_id"] == sha256("jane@example.com-1")[:36]
+    assert only_event(batch)["custom_attributes"] == {
+        "conversiontype": "purchase",
+        "confirmationref": sha256("jane@example.com-1"),
+        "productname": "Gift card for [email]",
+        "quantity": "1",
+        "majorcat": "x",
+        "seat": "12A",
+    }
+    (remark,) = conversions().remarks(told, now=NOW)
+    assert remark == (
+        "an e-mail address is not told in order_id, event_id, conversion_type, payment_type, items, extra, "
+        "customer_id, user_agent, device"
+    )
+    assert "Gift card for jane@example.com" in json.dumps(body(conversions(hashing="raw"), told))
+    assert conversions(hashing="raw").remarks(told, now=NOW) == []

@@ -12,7 +12,7 @@ from kit.destinations.base import Judgement, Sending
 from kit.errors import ConfigurationError, InvalidInput
 from kit.model import Mode, Verdict
 
-from .dispatch_samples import NOW, answer, dispatch
+from .dispatch_samples import GOLDEN, NOW, answer, as_golden, dispatch
 
 GIVEN = {"account": "8675309", "app_id": "app-1", "app_secret": "secret-2222"}
 JANE = hashlib.sha256(b"jane@example.com").hexdigest()
@@ -49,6 +49,15 @@ def told(status: object, known: object = "r-1") -> dict[str, object]:
 
 
 # ---------------------------------------------------------------- requests
+
+
+def test_the_requests_are_the_vectors() -> None:
+    """Made, followed and cancelled: contracts.md 6, and the two paths that are assumed."""
+    vector = json.loads((GOLDEN / "DD-1.json").read_text(encoding="utf-8"))
+    destination = RoktDeletion(**vector["settings"])
+    steps = [*destination.bodies(vector["people"]), FOLLOW, CANCEL]
+
+    assert [as_golden(destination.build([sending(step)])) for step in steps] == vector["requests"]
 
 
 def test_addresses_and_digests_go_in_requests_of_their_own() -> None:
@@ -233,6 +242,25 @@ def test_credentials_stand_neither_in_details_nor_in_reprs() -> None:
     assert "secret-2222" not in repr(deletion())
 
 
+@pytest.mark.parametrize("body", [{"error": "x"}, {"errors": ["x"]}, {"success": False}, told("FAILED")])
+def test_a_success_that_names_an_error_is_none(body: object) -> None:
+    """Nobody was taken: with and without being followed, the error stands with the request."""
+    assert judged(CREATE, 201, body).verdict is Verdict.INVALID
+    assert judged(CREATE, 201, body, status_path=None).verdict is Verdict.INVALID
+    assert judged(FOLLOW, 200, body).verdict is Verdict.UNKNOWN
+    assert judged(FOLLOW, 200, {"data": {"id": "r-1", "status": "DONE"}, "error": "x"}).verdict is Verdict.UNKNOWN
+    assert not deletion().is_known(answer(201, body))
+
+
+def test_what_is_assumed_of_answers_is_known_and_no_more() -> None:
+    """An id with a status, and the token that is asked for first; Rokt publishes no body, so others are shown."""
+    assert deletion().is_known(answer(201, told("PENDING")))
+    assert deletion().is_known(answer(200, {"access_token": "T1", "expires_in": 3600}))
+    assert deletion().is_known(answer(500, b"<html>"))
+    strange: list[object] = [b"", {}, {"data": {}}, {"data": {"id": "7"}}]
+    assert not any(deletion().is_known(answer(201, body)) for body in strange)
+
+
 # ---------------------------------------------------------------- settings
 
 
@@ -258,6 +286,11 @@ def test_it_is_followed_for_two_months() -> None:
         ("RoktDeletion.status_path", {"status_path": "/data"}),
         ("RoktDeletion.cancel_path", {"cancel_path": "data/{id}"}),
         ("RoktDeletion.chunk", {"chunk": 0}),
+        ("RoktDeletion.chunk", {"chunk": "5"}),
+        ("RoktDeletion.status_path", {"status_path": 5}),
+        ("RoktDeletion.cancel_path", {"cancel_path": None}),
+        ("RoktDeletion.app_id", {"app_id": 5}),
+        ("RoktDeletion.base_url", {"base_url": "https://api.rokt.com/data/deletion-requests"}),
         ("RoktDeletion.base_url", {"base_url": "ftp://api.rokt.com"}),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 
 from kit.model import Conversion
 
-from .dispatch_samples import dispatch
+from .dispatch_samples import NOW, dispatch
 from .rokt_samples import JOHN, body, conversions, pairs, table, v2
 
 PERSON = {
@@ -36,6 +36,8 @@ def test_the_vectors_are_told(row: dict[str, Any]) -> None:
 
     assert {name: text for name, text in pairs(v2(**settings), told).items() if name not in ours} == row["told"]
     assert {name: text for name, text in people.items() if text} == row["told"]
+    assert v2(**settings).remarks(told, now=NOW) == row.get("remarks", [])
+    assert conversions(**settings).remarks(told, now=NOW) == row.get("remarks", [])
 
 
 @pytest.mark.parametrize(

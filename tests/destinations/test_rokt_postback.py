@@ -7,7 +7,7 @@ import pytest
 
 from kit.model import Dispatch, Verdict
 
-from .dispatch_samples import NOW, answer, dispatch, sending, verdicts
+from .dispatch_samples import NOW, answer, as_golden, dispatch, golden, sending, verdicts
 from .rokt_samples import CLICK, JOHN, conversions, v1, v2
 
 SURFACES = [v2, v1, conversions]
@@ -20,6 +20,27 @@ def request(destination: Any, told: Dispatch) -> httpx.Request:
 
 def with_postback(make: Any) -> Any:
     return make(account="12345", postback=True)
+
+
+def test_the_request_is_the_vectors() -> None:
+    """PB-1: contracts.md 6, all of it in the query."""
+    vector = golden("PB-1")
+    destination = v2(**vector.settings)
+
+    assert as_golden(request(destination, vector.told)) == vector.request
+
+
+def test_a_click_id_with_an_address_is_none() -> None:
+    """Somebody wrote it into a link: it goes nowhere, and identifies nobody."""
+    told = dispatch(click_ids={"rokt": "jane.doe@example.com-0123456789x"})
+    destination = with_postback(v2)
+
+    assert request(destination, told).method == "POST"
+    skip = destination.check(told, now=NOW)
+    assert skip is not None
+    assert skip.code == "identifier"
+    assert destination.remarks(told, now=NOW) == ["an e-mail address is not told in click id"]
+    assert with_postback(v2).remarks(dispatch(click_ids={"rokt": CLICK}, phone="x"), now=NOW) == ()
 
 
 @pytest.mark.parametrize("make", SURFACES)
@@ -82,6 +103,8 @@ def test_a_repeat_with_money_is_not_safe() -> None:
         (200, {"statusCode": 400, "success": False, "message": "id"}, Verdict.INVALID),
         (200, {}, Verdict.UNKNOWN),
         (200, {"success": "yes"}, Verdict.UNKNOWN),
+        (200, {"success": True, "error": "x"}, Verdict.UNKNOWN),
+        (200, {"success": True, "status": "rejected"}, Verdict.UNKNOWN),
         (200, b"", Verdict.UNKNOWN),
         (200, b"<html>", Verdict.UNKNOWN),
         (400, {"statusCode": 400, "success": False}, Verdict.INVALID),
@@ -97,3 +120,13 @@ def test_what_an_answer_means(status: int, body: object, verdict: Verdict) -> No
     told = sending(destination, dispatch(click_ids={"rokt": CLICK}))
 
     assert verdicts(destination.judge([told], answer(status, body), now=NOW)) == [verdict]
+
+
+def test_only_its_own_answer_is_known() -> None:
+    """`success` and its status, whichever they are; what a gateway says is shown to the operator."""
+    destination = with_postback(v1)
+
+    assert destination.is_known(answer(200, {"statusCode": 200, "success": True}))
+    assert destination.is_known(answer(200, {"statusCode": 400, "success": False, "message": "x"}))
+    assert not any(destination.is_known(answer(200, body)) for body in ({"success": "yes"}, {"ok": True}, b"<html>"))
+    assert not v1().is_known(answer(200, {"statusCode": 200, "success": True}))

@@ -1,6 +1,7 @@
 """Rokt's surfaces against the strict sandbox: two readings of contracts.md, and a real worker over real sockets."""
 
 import asyncio
+import json
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -29,7 +30,7 @@ from tests.delivery.world import GRANTED, VISITOR, World
 from tests.support import FrozenClock, make_kit
 
 from .dispatch_samples import NOW, dispatch, golden, sending
-from .rokt_samples import CLICK, conversions, v1, v2
+from .rokt_samples import CLICK, conversions, table, v1, v2
 from .test_rokt_properties import HASHINGS, dispatches
 
 ACCOUNT = Credentials(
@@ -81,7 +82,8 @@ def test_the_vectors_are_taken(make: Any, name: str) -> None:
 @given(told=dispatches(), hashing=st.sampled_from(HASHINGS), postback=st.booleans(), number=st.booleans())
 def test_what_passes_check_is_taken(make: Any, told: Dispatch, hashing: Any, postback: bool, number: bool) -> None:
     """Whatever check lets through, the vendor's documented rules take, whichever way it goes."""
-    destination = make(account="12345", hashing=hashing, postback=postback, amount_as="number" if number else "string")
+    of_batches = {"amount_as": "number"} if number and make is conversions else {}
+    destination = make(account="12345", hashing=hashing, postback=postback, **of_batches)
     if destination.check(told, now=NOW) is None:
         (judgement,) = ask(destination, [sending(destination, told)])
         assert judgement.verdict is Verdict.OK, judgement.detail
@@ -156,6 +158,31 @@ async def test_orders_are_delivered_once_by_each_surface(make: Any, tmp_path: Pa
         view = (it.sandbox.rokt_conversions if make is conversions else it.sandbox.rokt).view
         assert await states(it) == {"delivered": 5}
         assert (view.counted, view.orders, view.money, view.refused) == (5, 5, {"USD": Decimal("99.50")}, 0)
+
+
+@pytest.mark.parametrize("row", [row for row in table("RK-4") if "requests" in row], ids=lambda row: row["case"])
+async def test_many_events_are_as_many_requests_as_the_table_says(row: dict[str, Any], tmp_path: Path) -> None:
+    """RK-4: a worker takes them together, and no event is left behind."""
+    async with shop(tmp_path, v2) as it:
+        await report(it, row["events"])
+        await it.drain()
+
+        sizes = [len(json.loads(request.text)["events"]) for request in it.sandbox.rokt.requests]
+        assert sizes == row["requests"]
+        assert it.sandbox.rokt.view.counted == row["events"]
+
+
+async def test_what_was_left_out_stands_with_the_delivery(tmp_path: Path) -> None:
+    """9.0's "omitted, warning": delivered, and the detail says what is wanting, without a word of the person's."""
+    async with shop(tmp_path, v2) as it:
+        await report(it, 1, phone="+44 20 7946 0018", payment_type="paypal jane@example.com")
+        await it.drain()
+
+        row = await only(it)
+        assert (row.state, row.detail) == (
+            "delivered",
+            "HTTP 200; phone left out: not ten digits; an e-mail address is not told in payment_type",
+        )
 
 
 async def test_one_token_serves_many_events(tmp_path: Path) -> None:

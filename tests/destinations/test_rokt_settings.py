@@ -47,8 +47,13 @@ def test_the_credentials_choose_the_surface(destination: Rokt, url: str, togethe
 
 def test_the_doctor_is_told_of_test_traffic() -> None:
     """Events of the environment `development` count nowhere."""
-    assert conversions(environment="development").warnings() == ("environment is development: Rokt counts none of it",)
-    assert (conversions().warnings(), v2().warnings()) == ((), ())
+    assert list(conversions(environment="development").warnings()) == [
+        "environment is development: Rokt counts none of it"
+    ]
+    assert [*conversions().warnings(), *v2().warnings()] == []
+    (strange,) = v2(takes={"purchase", "own_name"}).warnings()
+    assert "own_name" in strange
+    assert list(v2(takes={"own_name"}, event_types={"own_name": "hotel_booking"}).warnings()) == []
 
 
 @pytest.mark.parametrize(
@@ -60,7 +65,7 @@ def test_the_doctor_is_told_of_test_traffic() -> None:
         (V2 | {"public_key": "rsec-2222"}, "KIT_ROKT_PUBLIC_KEY: must begin with rpub-"),
         (V2 | {"secret_key": "rpub-1111"}, "KIT_ROKT_SECRET_KEY: must begin with rsec-"),
         (V2 | {"secret_key": "rsec-2222\n"}, "KIT_ROKT_SECRET_KEY: holds a space"),
-        (V2 | {"secret_key": "rsec-\u00e9"}, "KIT_ROKT_SECRET_KEY: must begin with rsec-"),
+        (V2 | {"secret_key": "rsec-\u00e9"}, "KIT_ROKT_SECRET_KEY: holds a letter that is not ASCII"),
         (V1 | {"app_id": ""}, "KIT_ROKT_APP_ID: is missing; live needs the app_id of the Event API v1"),
         (V1 | {"app_secret": ""}, "KIT_ROKT_APP_SECRET: is missing"),
         (V1 | {"app_id": "rpub-1111"}, "KIT_ROKT_APP_ID: begins with rpub-, as a public_key does; write it as public_"),
@@ -94,8 +99,10 @@ def test_the_doctor_is_told_of_test_traffic() -> None:
         (V2 | {"postback_url": "http://apps.rokt.com"}, r"Rokt\.postback_url: must begin with https"),
         (API | {"pod": "us9"}, r"Rokt\.pod: is none of au1, eu1, us1, us2"),
         (API | {"environment": "staging"}, r'Rokt\.environment: is neither "production" nor "development"'),
-        (V2 | {"environment": "development"}, "Rokt: is given audiences or environment, which only the Conversions"),
-        (V1 | {"audiences": {"purchase": ("buyers", "add")}}, "Rokt: is given audiences or environment"),
+        (V2 | {"environment": "development"}, r"Rokt\.environment: is of the Conversions API alone; write api_key and"),
+        (V1 | {"audiences": {"purchase": ("buyers", "add")}}, r"Rokt\.audiences: is of the Conversions API alone"),
+        (V2 | {"pod": "moon"}, r"Rokt\.pod: is of the Conversions API alone; write .* or leave it out"),
+        (V1 | {"amount_as": "float"}, r"Rokt\.amount_as: is of the Conversions API alone"),
         (API | {"audiences": {"purchase": ("buyers", "remove")}}, r"Rokt\.audiences\[.purchase.\]: is not such as"),
         (API | {"audiences": {"purchase": "buyers"}}, r"Rokt\.audiences\[.purchase.\]: is not such as"),
         (API | {"amount_as": "float"}, r'Rokt\.amount_as: is neither "string" nor "number"'),
@@ -106,7 +113,45 @@ def test_the_doctor_is_told_of_test_traffic() -> None:
             r'Rokt\.hashing: is neither "strict", "hightouch" nor "raw", nor a set of .* email,',
         ),
         (V2 | {"hashing": {"email", "dob"}}, r"Rokt\.hashing: is neither"),
+        (V2 | {"hashing": None}, r"Rokt\.hashing: is neither"),
+        (V2 | {"hashing": [None]}, r"Rokt\.hashing: is neither"),
+        (V2 | {"hashing": ["email", ["lastname"]]}, r"Rokt\.hashing: is neither"),
         (V2 | {"names": "long"}, r'Rokt\.names: is neither "compact" nor "spaced"'),
+        (V2 | {"names": ["compact"]}, r'Rokt\.names: is neither "compact" nor "spaced"'),
+        (V2 | {"holdout": "q:5"}, r'Rokt\.holdout: is a str; pass Holdout\(name="2026-q4", percent=5\)'),
+        (V2 | {"event_types": None}, r'Rokt\.event_types: is a NoneType; pass \{"purchase": "conversion"\}'),
+        (V2 | {"event_types": {"purchase": ""}}, r"Rokt\.event_types\['purchase'\]: is not a text of 1 to 128"),
+        (V2 | {"event_types": {"purchase": "x" * 129}}, r"Rokt\.event_types\['purchase'\]: is not a text of 1 to 128"),
+        (V2 | {"event_types": {"purchase": 5}}, r"Rokt\.event_types\['purchase'\]: is not a text"),
+        (V2 | {"event_types": {5: "conversion"}}, r"Rokt\.event_types: "),
+        (V2 | {"conversion_types": ["order"]}, r"Rokt\.conversion_types: is a list; pass"),
+        (V2 | {"conversion_types": {"purchase": "a\n"}}, r"Rokt\.conversion_types\['purchase'\]: is not a text"),
+        (V2 | {"audiences": None}, r"Rokt\.audiences: is a NoneType; pass"),
+        (API | {"audiences": {"purchase": (5, "add")}}, r"Rokt\.audiences\['purchase'\]: is not such as"),
+        (API | {"audiences": {"purchase": ("", "add")}}, r"Rokt\.audiences\['purchase'\]: is not such as"),
+        (API | {"audiences": {"purchase": ("buyers", ["add"])}}, r"Rokt\.audiences\['purchase'\]: is not such as"),
+        (API | {"audiences": {"purchase": 7}}, r"Rokt\.audiences\['purchase'\]: is not such as"),
+        (API | {"pod": ["us1"]}, r"Rokt\.pod: is none of"),
+        (API | {"environment": None}, r"Rokt\.environment: is neither"),
+        (V2 | {"clamp": "no"}, r"Rokt\.clamp: is a str; write True or False"),
+        (V2 | {"send_ip": 1}, r"Rokt\.send_ip: is a int; write True or False"),
+        (V2 | {"postback": "false"}, r"Rokt\.postback: is a str; write True or False"),
+        (V2 | {"account": 12345}, r"Rokt\.account: is a int; pass a text"),
+        (V2 | {"public_key": 5}, r"KIT_ROKT_PUBLIC_KEY: is a int; pass a text"),
+        (
+            V2 | {"base_url": "https://api.rokt.com/v2/events"},
+            r"Rokt\.base_url: ends in /v2/events, which is added to it; write https://api\.rokt\.com$",
+        ),
+        (V1 | {"base_url": "https://api.rokt.com/v1/events/"}, r"Rokt\.base_url: ends in /v1/events"),
+        (
+            API | {"base_url": "https://s2s.us2.mparticle.com/v2/events"},
+            r"Rokt\.base_url: ends in /v2/events, .* write https://s2s\.us2\.mparticle\.com$",
+        ),
+        (
+            API | {"base_url": "https://inbound.mparticle.com/s2s/v2/bulkevents"},
+            r"ends in /v2/bulkevents, .*\.com/s2s$",
+        ),
+        (V2 | {"postback_url": "https://apps.rokt.com/api/conv"}, r"Rokt\.postback_url: ends in /api/conv"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(settings: dict[str, Any], message: str) -> None:
@@ -202,6 +247,20 @@ def test_a_pair_may_be_there_for_another_purpose(
         ({**API, "environment": "staging"}, "KIT_ROKT_ENVIRONMENT: Input should be 'production' or 'development'"),
         ({**API, "hashing": "md5"}, r"Rokt\.hashing: asks for MD5"),
         ({**API, "hashing": "email,dob"}, r"Rokt\.hashing: is neither"),
+        ({"account": "1", **V2, "pod": "moon"}, r"Rokt\.pod: is of the Conversions API alone"),
+        ({"account": "1", **V2, "pod": "eu1"}, r"Rokt\.pod: is of the Conversions API alone"),
+        (
+            {"account": "1", **V2, "conversions_url": "http://evil.com"},
+            "KIT_ROKT_CONVERSIONS_URL: must begin with",
+        ),
+        (
+            {"account": "1", **V2, "conversions_url": "https://evil.com"},
+            "KIT_ROKT_CONVERSIONS_URL: is not on mp",
+        ),
+        ({**API, "base_url": "http://evil.com"}, "KIT_ROKT_BASE_URL: must begin with https"),
+        ({**API, "base_url": "https://api.rokt.com/v2/events"}, "KIT_ROKT_BASE_URL: ends in /v2/events"),
+        ({"account": "1", **V2, "audience_url": "http://evil.com"}, "KIT_ROKT_AUDIENCE_URL: must begin with https"),
+        ({"account": "1", **V2, "holdout": "q"}, "KIT_ROKT_HOLDOUT: is not a name and a percentage"),
     ],
 )
 def test_a_wrong_variable_is_refused_by_name(

@@ -67,6 +67,10 @@ async def test_every_documented_form_is_taken(sandbox: Sandbox, client: httpx.As
         ({"objectData": pairs(emailsha256=SHA[:-1])}, "objectData.emailsha256 is not a SHA-256 digest in hex"),
         ({"objectData": pairs(email="a@b.c", amount="1E+2")}, "objectData.amount is not a decimal string"),
         ({"objectData": pairs(email="a@b.c", currency="usd")}, "objectData.currency is not an ISO 4217 code"),
+        ({"objectData": pairs(email="a@b.c", emailmd5="d" * 32)}, "objectData.emailmd5 is not taken by this API"),
+        ({"objectData": pairs(email="a@b.c", sku="a,b")}, "objectData.sku is to be one SKU only"),
+        ({"objectData": pairs(email="a@b.c", Quantity="2")}, "objectData.Quantity is written quantity"),
+        ({"objectData": pairs(email="a@b.c", EmailSHA256=SHA)}, "objectData.EmailSHA256 is written emailsha256"),
         ({"unknown": "1"}, "unknown is not a field of an event"),
     ],
 )

@@ -17,12 +17,13 @@ from kit.destinations.base import (
     Skip,
     Trial,
     endpoint,
-    judge_with_words,
+    judge_whole,
     require,
     require_base_url,
+    require_flags,
 )
 from kit.destinations.holdout import Holdout
-from kit.destinations.rokt.credentials import basic, check_account, chosen
+from kit.destinations.rokt.credentials import basic, check_account, check_holdout, check_whole, chosen
 from kit.destinations.rokt.people import person
 from kit.errors import ConfigurationError, InvalidInput
 from kit.model import Dispatch, Mode, clean_text
@@ -37,6 +38,8 @@ DEFAULT_LIST = "AdvertiserDatabase"
 
 _ACTIONS: Mapping[str, Action] = {"include": "include", "exclude": "exclude", "add": "include", "remove": "exclude"}
 _NO_OTHERS = dict.fromkeys(("app_id", "app_secret", "api_key", "api_secret"), "")
+_PATH = "/v3/import/suppression"
+_OLDER_PATH = "/api/1.0/import/suppression"
 _AUTH_CHECK = b'{"auth_check":true}'
 
 
@@ -97,9 +100,12 @@ class RoktAudience(Destination):
             check_account(self.account, needed_by="RoktAudience")
             keys = {"public_key": self.public_key, "secret_key": self.secret_key}
             chosen(_NO_OTHERS | keys, live=self.mode == Mode.LIVE)
-        if not 1 <= self.chunk <= LARGEST_CHUNK:
-            raise ConfigurationError("RoktAudience.chunk", f"is not 1 to {LARGEST_CHUNK:,}")
-        require_base_url("RoktAudience.base_url", self.base_url)
+        if isinstance(self.hash, str) and "md5" in self.hash.lower():
+            raise ConfigurationError("RoktAudience.hash", "asks for MD5, which Rokt does not take; True is SHA-256")
+        require_flags("RoktAudience", self, "hash")
+        check_whole("RoktAudience.chunk", self.chunk, most=LARGEST_CHUNK)
+        check_holdout("RoktAudience.holdout", self.holdout)
+        require_base_url("RoktAudience.base_url", self.base_url, _PATH, _OLDER_PATH)
 
     def change(self, action: str, members: Iterable[str], *, name: str | None = None) -> Change:
         """Return the requests that add these members to the list of that name, or remove them from it.
@@ -150,21 +156,21 @@ class RoktAudience(Destination):
         """Return the POST of one stored body; v3 has the account's id before it."""
         (sending,) = sendings
         if self.api_key:
-            return self._post("/api/1.0/import/suppression", self.api_key, sending.payload)
+            return self._post(_OLDER_PATH, self.api_key, sending.payload)
         account = b'{"accountId":' + json.dumps(self.account).encode()
         keys = basic(self.public_key, self.secret_key)
         if sending.payload == _AUTH_CHECK:
             return self._post("/v3/auth-check", keys, account + b"}")
-        return self._post("/v3/import/suppression", keys, account + b"," + sending.payload.removeprefix(b"{"))
+        return self._post(_PATH, keys, account + b"," + sending.payload.removeprefix(b"{"))
 
     def _post(self, path: str, authorization: str, content: bytes) -> httpx.Request:
         headers = {"Authorization": authorization, "Content-Type": "application/json"}
         return httpx.Request("POST", endpoint(self.base_url, path), headers=headers, content=content)
 
     def judge(self, sendings: Sequence[Sending], answer: Answer, *, now: datetime) -> Sequence[Judgement]:
-        """Return the status's meaning: any 2xx is success, for Rokt documents neither which nor its body."""
-        secrets = (self.api_key, self.secret_key, self.public_key)
-        return [judge_with_words(answer, now=now, secrets=secrets)]
+        """Return the status's meaning: any 2xx that names no error is success, for Rokt documents neither which nor its
+        body."""
+        return [judge_whole(answer, now=now, secrets=(self.api_key, self.secret_key, self.public_key))]
 
     def repeat_is_safe(self, sending: Sending, *, now: datetime) -> bool:
         """Return True: to add or remove somebody twice is to do it once."""

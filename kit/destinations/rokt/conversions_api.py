@@ -15,15 +15,15 @@ from kit.destinations.base import (
     Skip,
     encoded,
     endpoint,
-    json_object,
     judge_with_words,
     masked,
     without_empty,
 )
+from kit.destinations.holdout import NOBODY_HELD
 from kit.destinations.rokt.bulk_errors import Located, located, messages
 from kit.destinations.rokt.credentials import Credentials, basic
 from kit.destinations.rokt.fields import CONVERSION
-from kit.destinations.rokt.surface import Surface
+from kit.destinations.rokt.surface import Surface, only
 from kit.model import Device, Dispatch, Verdict
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -77,7 +77,7 @@ class ConversionsApi(Surface):
         """Return what is wanting by Segment's rule: this API itself would take an event of nobody."""
         if Surface.nobody(self, dispatch) is None:
             return None
-        if self.fields.customer_id(dispatch) or _advertising_id(dispatch.conversion.device):
+        if self.fields.customer_id(dispatch) or self._advertising_id(dispatch.conversion.device):
             return None
         return "Rokt needs its click id (rclid, rtid), an e-mail, a customer id or a device's advertising id"
 
@@ -91,9 +91,10 @@ class ConversionsApi(Surface):
             "customerid": self.fields.customer_id(dispatch),
             "other2": click,
         }
+        agent = dispatch.identifiers.user_agent
         device = {
-            "http_header_user_agent": dispatch.identifiers.user_agent,
-            **_advertising_id(dispatch.conversion.device),
+            "http_header_user_agent": self.fields.privacy.prose(agent) if agent else None,
+            **self._advertising_id(dispatch.conversion.device),
         }
         batch: dict[str, Json] = {
             "environment": self.environment,
@@ -132,7 +133,7 @@ class ConversionsApi(Surface):
             said = "; ".join(messages(answer)) or None
             return [judge_with_words(answer, now=now, words=said, secrets=self._secrets)] * len(sendings)
         words = f"HTTP {answer.status}"
-        if answer.body.strip() and (answer.cut or json_object(answer.body) is None):
+        if answer.body.strip() and only(answer, "errors") is None:
             return [Judgement(verdict=Verdict.UNKNOWN, detail=f"{words}, answer not readable")] * len(sendings)
         refused = located([sending.payload for sending in sendings], messages(answer))
         taken = Judgement(verdict=Verdict.OK, detail=words)
@@ -140,6 +141,27 @@ class ConversionsApi(Surface):
             self._refused(sending, refused[place]) if place in refused else taken
             for place, sending in enumerate(sendings)
         ]
+
+    def is_known(self, answer: Answer) -> bool:
+        """Return whether it is empty, `{}`, or the list of errors that a 202 may hold (contracts.md 4.1)."""
+        body = only(answer, "errors") if answer.body.strip() else {}
+        errors = None if body is None else body.get("errors", [])
+        return isinstance(errors, list) and all(isinstance(error, dict) for error in errors)
+
+    def remarks(self, dispatch: Dispatch) -> Sequence[str]:
+        """Return those of every surface, and whom the holdout kept from an audience."""
+        conversion, known = dispatch.conversion, dispatch.identifiers
+        also = {
+            "customer_id": conversion.customer_id or known.customer_id,
+            "user_agent": known.user_agent,
+            "device": conversion.device.id if conversion.device else None,
+        }
+        found = self.fields.remarks(dispatch, also)
+        wanted, made = self.audiences.get(conversion.name), self._membership(dispatch)
+        if wanted == made:
+            return found
+        why = "no e-mail tells whether the holdout has this buyer" if made is None else "the holdout has this buyer"
+        return [*found, f"not added to the audience: {why}"]
 
     def repeat_is_safe(self, sending: Sending) -> bool:
         """Return whether it is a conversion with an order id, by which Rokt tells it, or no money is in it."""
@@ -158,13 +180,14 @@ class ConversionsApi(Surface):
         return Judgement(verdict=Verdict.UNKNOWN, detail=detail)
 
     def _events(self, dispatch: Dispatch, told: Mapping[str, str], *, now: datetime) -> Iterator[Json]:
-        conversion, event_id = dispatch.conversion, dispatch.event_id
+        conversion, event_id = dispatch.conversion, self.fields.event_id(dispatch.event_id)
         milliseconds = (self.fields.at(dispatch, now=now) - _EPOCH) // timedelta(milliseconds=1)
-        if (membership := self.audiences.get(conversion.name)) is not None:
-            attributes: dict[str, Json] = {"audience_name": membership[0], "status": membership[1]}
-            yield _event("audiencemembershipupdate", "other", f"aud_{event_id}", milliseconds, attributes)
-        attributes = {
-            "conversiontype": told.get("conversiontype") or conversion.name,
+        if (membership := self._membership(dispatch)) is not None:
+            audience, status = membership
+            joined: dict[str, Json] = {"audience_name": audience, "status": status}
+            yield _event("audiencemembershipupdate", "other", f"aud_{event_id}", milliseconds, joined)
+        attributes: dict[str, Json] = {
+            "conversiontype": told.get("conversiontype") or self.fields.privacy.prose(conversion.name),
             "confirmationref": told.get("confirmationref"),
             "amount": self._amount(told.get("amount")),
             "currency": told.get("currency"),
@@ -173,6 +196,28 @@ class ConversionsApi(Surface):
         name = self.fields.event_type(conversion.name)
         kind = "transaction" if name == CONVERSION else "other"
         yield _event(name, kind, event_id, milliseconds, without_empty(attributes))
+
+    def _membership(self, dispatch: Dispatch) -> tuple[str, Status] | None:
+        """Return what this event makes of its person; with a holdout only who is known to be in none is added.
+
+        Who is held back is dropped, as `RoktAudience` does; of whom nobody can tell nothing is said.
+        """
+        membership = self.audiences.get(dispatch.conversion.name)
+        if membership is None or membership[1] == "drop" or self.fields.holdout is None:
+            return membership
+        arm = self.fields.arm(dispatch)
+        if arm is None:
+            return None
+        return membership if arm == NOBODY_HELD else (membership[0], "drop")
+
+    def _advertising_id(self, device: Device | None) -> dict[str, str]:
+        """Return the device's id under its system's name; nothing for a system that Rokt has no name for."""
+        if device is None or not device.id or not self.fields.privacy.passes(device.id):
+            return {}
+        system = (device.os or "").lower()
+        if system.startswith(("ios", "ipados")):
+            return {"ios_advertising_id": device.id}
+        return {"android_advertising_id": device.id} if system.startswith("android") else {}
 
     def _amount(self, text: str | None) -> str | float | None:
         """Return the amount as it is, or as a number of at most four decimals, which is never in powers of ten."""
@@ -190,16 +235,6 @@ def _event(name: str, kind: str, event_id: str, milliseconds: int, attributes: M
             "custom_attributes": attributes,
         },
     }
-
-
-def _advertising_id(device: Device | None) -> dict[str, str]:
-    """Return the device's id under its system's name; nothing for a system that Rokt has no name for."""
-    if device is None or not device.id:
-        return {}
-    system = (device.os or "").lower()
-    if system.startswith(("ios", "ipados")):
-        return {"ios_advertising_id": device.id}
-    return {"android_advertising_id": device.id} if system.startswith("android") else {}
 
 
 def _may_be_large(dispatch: Dispatch) -> bool:

@@ -1,15 +1,19 @@
 """Which of Rokt's credentials were given, and what to write instead of a wrong one (contracts.md 3.1, 4.1)."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 import httpx
 
 from kit.destinations.base import is_loopback, require, require_base_url
+from kit.destinations.holdout import Holdout
 from kit.errors import ConfigurationError
 
+#: What the Conversions API's requests add to its URL, and what the Event API's do.
+CONVERSIONS_PATHS = ("/v2/events", "/v2/bulkevents")
+EVENTS_PATHS = ("/v2/events", "/v1/events", "/auth/oauth2/token")
 PODS = frozenset({"us1", "us2", "eu1", "au1"})
 
 
@@ -61,7 +65,7 @@ def _check(name: str, value: str, begins: str, generation: Generation) -> None:
     setting = f"KIT_ROKT_{name.upper()}"
     what = f"the key that begins with {begins}" if begins else f"the {name} of the {generation}"
     require(setting, value, f'live needs {what}; mode="shadow" needs none')
-    if begins and not (value.startswith(begins) and value.isascii()):
+    if begins and not value.startswith(begins):
         raise ConfigurationError(setting, f"must begin with {begins}; write the key that Rokt issued as it is")
     for right, prefix in _PAIRS[Generation.V2].items():
         if not begins and value.startswith(prefix):
@@ -70,24 +74,51 @@ def _check(name: str, value: str, begins: str, generation: Generation) -> None:
 
 def check_account(account: str, *, needed_by: str | None) -> None:
     """Raise ConfigurationError unless the account is an id of at most 64 characters, or nobody needs it."""
+    if not isinstance(account, str):
+        raise ConfigurationError("Rokt.account", f"is a {type(account).__name__}; pass a text")
     if account or needed_by:
         require("Rokt.account", account, f"{needed_by} needs it; it is in my.rokt.com's URL after /accounts/")
     if len(account) > 64:
         raise ConfigurationError("Rokt.account", "is longer than 64 characters")
 
 
-def check_conversions_url(url: str) -> None:
+def check_conversions_url(url: str, *, setting: str = "Rokt.base_url") -> None:
     """Raise ConfigurationError unless the URL is https on mparticle.com or a subdomain, or on a loopback host."""
-    require_base_url("Rokt.base_url", url)
+    require_base_url(setting, url, *CONVERSIONS_PATHS)
     parts = httpx.URL(url)
     if is_loopback(parts.host):
         return
     if parts.host != "mparticle.com" and not parts.host.endswith(".mparticle.com"):
         raise ConfigurationError(
-            "Rokt.base_url", "is not on mparticle.com, where the Conversions API is; leave it out and write pod="
+            setting, "is not on mparticle.com, where the Conversions API is; leave it out and write pod="
         )
     if parts.port is not None or "\\" in url or "%" in url:
-        raise ConfigurationError("Rokt.base_url", "must be scheme, host and path only; no port, no \\, no %")
+        raise ConfigurationError(setting, "must be scheme, host and path only; no port, no \\, no %")
+
+
+def check_word(setting: str, word: object, known: Collection[str]) -> None:
+    """Raise ConfigurationError unless the word is one of the known ones, of which there are two."""
+    if not isinstance(word, str) or word not in known:
+        quoted = [f'"{each}"' for each in known]
+        raise ConfigurationError(setting, f"is neither {' nor '.join(quoted)}")
+
+
+def check_holdout(setting: str, holdout: object) -> None:
+    """Raise ConfigurationError unless it is a Holdout or None; KIT_ROKT_HOLDOUT alone is written as a text."""
+    if holdout is not None and not isinstance(holdout, Holdout):
+        raise ConfigurationError(
+            setting, f'is a {type(holdout).__name__}; pass Holdout(name="2026-q4", percent=5), or None for nobody'
+        )
+
+
+def check_whole(setting: str, number: object, *, most: int | None = None) -> None:
+    """Raise ConfigurationError unless it is a whole number of at least 1, and at most that many."""
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise ConfigurationError(setting, f"is a {type(number).__name__}; pass a whole number")
+    if number < 1:
+        raise ConfigurationError(setting, "is less than 1")
+    if most is not None and number > most:
+        raise ConfigurationError(setting, f"is more than {most:,}")
 
 
 def basic(user: str, password: str) -> str:

@@ -21,15 +21,17 @@ from kit.destinations.base import (
     Trial,
     encoded,
     endpoint,
+    error_named,
     json_object,
+    judge_whole,
     judge_with_words,
     masked,
     require,
     require_base_url,
 )
-from kit.destinations.rokt.credentials import check_account
+from kit.destinations.rokt.credentials import check_account, check_whole
 from kit.destinations.rokt.people import in_words, person
-from kit.destinations.rokt.token import ClientCredentials
+from kit.destinations.rokt.token import ClientCredentials, is_token
 from kit.errors import ConfigurationError, InvalidInput
 from kit.model import Dispatch, Mode, Verdict
 
@@ -88,11 +90,11 @@ class RoktDeletion(Destination):
                 require(f"RoktDeletion.{name}", getattr(self, name), "the account manager issues it for OAuth")
         for name in ("status_path", "cancel_path"):
             path = getattr(self, name)
-            if path is not None and (not path.startswith("/") or path.count("{id}") != 1):
+            is_path = isinstance(path, str) and path.startswith("/") and path.count("{id}") == 1
+            if not is_path and (path is not None or name == "cancel_path"):
                 raise ConfigurationError(f"RoktDeletion.{name}", "is no path with one {id} in it")
-        if self.chunk < 1:
-            raise ConfigurationError("RoktDeletion.chunk", "is less than 1")
-        require_base_url("RoktDeletion.base_url", self.base_url)
+        check_whole("RoktDeletion.chunk", self.chunk)
+        require_base_url("RoktDeletion.base_url", self.base_url, _CREATE_PATH)
 
     @property
     def authentication(self) -> Authentication:
@@ -166,6 +168,8 @@ class RoktDeletion(Destination):
             return replace(meaning, detail=masked(f"HTTP 403: is this account allow-listed? {meaning.detail}"))
         if meaning.verdict is not Verdict.OK:
             return meaning
+        if error_named(answer) is not None:
+            return judge_whole(answer, now=now, secrets=(self.app_secret, self.app_id))
         known, status = _said(answer)
         if self.status_path is None:
             return replace(meaning, detail=masked(f"Rokt says {status or answer.status}, and is not asked again"))
@@ -184,6 +188,8 @@ class RoktDeletion(Destination):
         if meaning.verdict is not Verdict.OK:
             return meaning
         _, status = _said(answer)
+        if error_named(answer) is not None:
+            return Judgement(verdict=Verdict.UNKNOWN, detail=masked(f"{meaning.detail}, status {status}, and an error"))
         if status in _UNDER_WAY:
             return self._asked_again(step, f"Rokt says {status}{kept}", after=self.longest_wait)
         if status in _CANCELLED:
@@ -209,6 +215,12 @@ class RoktDeletion(Destination):
 
     def _meaning(self, answer: Answer, *, now: datetime) -> Judgement:
         return judge_with_words(answer, now=now, secrets=(self.app_secret, self.app_id))
+
+    def is_known(self, answer: Answer) -> bool:
+        """Return whether a success says `{"data": {"id", "status"}}`, as is assumed, or gives a token."""
+        if not 200 <= answer.status < 300 or is_token(answer):
+            return True
+        return None not in _said(answer) and error_named(answer) is None
 
     def repeat_is_safe(self, sending: Sending, *, now: datetime) -> bool:
         """Return True: to erase somebody twice is to do it once."""

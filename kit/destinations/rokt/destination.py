@@ -1,7 +1,7 @@
 """Rokt: one destination; its credentials choose the surface that takes its events (contracts.md 3, 4 and 6)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import cached_property
 from typing import ClassVar, Literal
@@ -17,16 +17,22 @@ from kit.destinations.base import (
     Sending,
     Skip,
     Trial,
+    first_sending,
     require_base_url,
+    require_flags,
+    require_table,
 )
 from kit.destinations.holdout import Holdout
 from kit.destinations.rokt.conversions_api import LARGEST_REQUEST, ConversionsApi, Status
 from kit.destinations.rokt.credentials import (
+    EVENTS_PATHS,
     PODS,
     Credentials,
     Generation,
     check_account,
     check_conversions_url,
+    check_holdout,
+    check_word,
     chosen,
 )
 from kit.destinations.rokt.events_api import EventsV1, EventsV2
@@ -34,8 +40,14 @@ from kit.destinations.rokt.fields import VENDOR, Fields
 from kit.destinations.rokt.hashing import Hashing, privacy
 from kit.destinations.rokt.postback import Postback
 from kit.destinations.rokt.surface import Surface
+from kit.destinations.rokt.token import is_token
 from kit.errors import ConfigurationError
-from kit.model import Dispatch, Mode
+from kit.model import Conversion, Dispatch, Identifiers, Mode
+
+#: Of an eventType by contracts.md 3.3, and of a conversion_type by the kit.
+_LONGEST_TYPE = 128
+_LONGEST_AUDIENCE = 256
+_OF_CONVERSIONS = frozenset({"pod", "environment", "amount_as", "audiences"})
 
 
 # No slots: the surface is made once, and kept.
@@ -55,6 +67,9 @@ class Rokt(Destination):
                         leaves out birth date and address lines; "hightouch" hashes mobile, names and ip as Hightouch
                         does, the e-mail is sent in clear; "raw" hashes nothing. Or the set of what is hashed, of email,
                         mobile, firstname, lastname, zipcode, billingzipcode, ipaddress. Clear e-mails match better.
+                        Where the e-mail is hashed, none goes in clear in another text either: in a product's name it is
+                        masked, of an id with one in it the SHA-256 is told, other fields are left out. `kit why` says
+                        so.
     `names`             "compact" hashes names without inner spaces, as Rokt publishes; "spaced" as its SDK does.
     `send_ip`           True sends the visitor's ip, in clear unless `hashing` names it; Rokt publishes no rule for it.
     `event_types`       the kit's event name to Rokt's eventType; "conversion" triggers attribution. A purchase is a
@@ -62,7 +77,8 @@ class Rokt(Destination):
     `conversion_types`  the kit's event name to `conversiontype`, for events that bring none. Where neither says, the
                         Conversions API, which wants one, is told the event name.
     `clamp`             an event up to five minutes ahead of our clock is told as of now.
-    `holdout`           stamps each event with `holdout`: the group that is kept from advertising, or "none".
+    `holdout`           stamps each event with `holdout`: the group that is kept from advertising, or "none". Who is in
+                        it is dropped from `audiences` where others are added; of whom no e-mail tells, nothing is said.
     `base_url`          another host; of the Conversions API only mparticle.com and what is below it.
     `postback`          True reports a conversion with a click id of 32 characters and no e-mail by a GET that carries
                         the click id alone. Rokt cannot tell its repeat, so one without an answer is held.
@@ -76,7 +92,7 @@ class Rokt(Destination):
 
     Further fields come from `Conversion.extra` (and `metadata`, which the Conversions API does not know). Left out of
     them: names beginning with `rokt.` (reserved by Rokt), names that have their own field, MD5, `...sha256` that is no
-    digest, and e-mail addresses in clear where those are hashed.
+    digest, and e-mail addresses in clear where those are hashed. A name of Rokt's counts in any capitals.
 
     Raises ConfigurationError when a setting is missing or cannot be. Source: contracts.md 3, 4, 6, 9.2, 9.3, 10.
     """
@@ -110,19 +126,34 @@ class Rokt(Destination):
     postback_url: str = "https://apps.rokt.com"
 
     def __post_init__(self) -> None:
-        require_base_url("Rokt.postback_url", self.postback_url)
+        require_flags("Rokt", self, "send_ip", "clamp", "postback")
+        require_base_url("Rokt.postback_url", self.postback_url, "/api/conv")
+        check_holdout("Rokt.holdout", self.holdout)
+        _check_table("Rokt.event_types", self.event_types, example="conversion")
+        _check_table("Rokt.conversion_types", self.conversion_types, example="hotel_booking")
+        require_table("Rokt.audiences", self.audiences, '{"purchase": ("buyers", "add")}')
         if self._credentials.generation is Generation.CONVERSIONS:
             self._check_conversions()
             check_account(self.account, needed_by="postback" if self.postback else None)
         else:
-            if self.audiences or self.environment != "production":
-                raise ConfigurationError(
-                    "Rokt", "is given audiences or environment, which only the Conversions API has; write api_key"
-                )
+            self._check_others_are_unset()
             check_account(self.account, needed_by=f"the {self._credentials.generation}")
-            require_base_url("Rokt.base_url", self._url)
+            require_base_url("Rokt.base_url", self._url, *EVENTS_PATHS)
         # Refuses what cannot be.
         privacy(self.hashing, names=self.names, send_ip=self.send_ip)
+
+    def _check_others_are_unset(self) -> None:
+        """Refuse settings that would be without effect: they are of the Conversions API."""
+        for one in fields(self):
+            if one.name in _OF_CONVERSIONS and getattr(self, one.name) not in (one.default, {}):
+                raise ConfigurationError(
+                    f"Rokt.{one.name}", "is of the Conversions API alone; write api_key and api_secret, or leave it out"
+                )
+
+    @property
+    def own_names(self) -> Collection[str]:
+        """The shop's names in `event_types`, `conversion_types` and `audiences`."""
+        return self.event_types.keys() | self.conversion_types.keys() | self.audiences.keys()
 
     @property
     def authentication(self) -> Authentication | None:
@@ -143,8 +174,7 @@ class Rokt(Destination):
 
     def keeps(self, payload: bytes) -> bool:
         """Return whether this body was frozen for a surface whose credentials are still here."""
-        surfaces = [self._surface] if self._postback is None else [self._surface, self._postback]
-        return any(payload.startswith(surface.begins) for surface in surfaces)
+        return any(payload.startswith(surface.begins) for surface in self._surfaces)
 
     def build(self, sendings: Sequence[Sending]) -> httpx.Request:
         """Return the one request of these events, each with the bytes it was frozen with.
@@ -164,13 +194,38 @@ class Rokt(Destination):
         """Return whether this surface tells a repeat of it."""
         return self._of(sending).repeat_is_safe(sending)
 
+    def is_known(self, answer: Answer) -> bool:
+        """Return whether a success has the shape of one of these surfaces', or is a token."""
+        if not 200 <= answer.status < 300 or (self.authentication is not None and is_token(answer)):
+            return True
+        return any(surface.is_known(answer) for surface in self._surfaces)
+
+    def remarks(self, dispatch: Dispatch, *, now: datetime) -> Sequence[str]:
+        """Return what was given and is not told as it is: an e-mail or phone without a usable form, and the like."""
+        return self._for(dispatch).remarks(dispatch)
+
     def trial(self, *, now: datetime) -> Trial:
-        """Return a request that carries nothing: there is no dry run, so credentials show with the first event."""
-        return Trial(request=httpx.Request("HEAD", self._url))
+        """Return a page view that nobody made, in the Conversions API's `development`, which counts nowhere.
+
+        The other surfaces have no such thing: theirs carries nothing, and credentials show with the first event.
+        """
+        if self._credentials.generation is not Generation.CONVERSIONS:
+            return Trial(request=httpx.Request("HEAD", self._url))
+        of_test = replace(self, environment="development", audiences={}, event_types={}, postback=False)
+        made_up = Dispatch(
+            event_id="kit-doctor",
+            at=now,
+            conversion=Conversion(name="page_view", customer_id="kit-doctor"),
+            identifiers=Identifiers(),
+        )
+        sending = first_sending(of_test, made_up, now=now)
+        return Trial(request=of_test.build([sending]), sending=sending)
 
     def warnings(self) -> Sequence[str]:
-        """Return that test traffic counts nowhere, where it is test traffic."""
-        return ("environment is development: Rokt counts none of it",) if self.environment == "development" else ()
+        """Return those of every destination, and that test traffic counts nowhere, where it is test traffic."""
+        found = Destination.warnings(self)
+        test = self.environment == "development"
+        return [*found, "environment is development: Rokt counts none of it"] if test else found
 
     def _for(self, dispatch: Dispatch) -> Surface:
         return self._postback if self._postback is not None and self._postback.takes(dispatch) else self._surface
@@ -207,6 +262,10 @@ class Rokt(Destination):
             return None
         return Postback(fields=self._fields, account=self.account, base_url=self.postback_url)
 
+    @property
+    def _surfaces(self) -> Sequence[Surface]:
+        return [self._surface] if self._postback is None else [self._surface, self._postback]
+
     @cached_property
     def _surface(self) -> Surface:
         if self._credentials.generation is Generation.CONVERSIONS:
@@ -222,13 +281,32 @@ class Rokt(Destination):
         return events_api(fields=self._fields, account=self.account, base_url=self._url, credentials=self._credentials)
 
     def _check_conversions(self) -> None:
-        if self.pod not in PODS:
+        if not isinstance(self.pod, str) or self.pod not in PODS:
             raise ConfigurationError("Rokt.pod", f"is none of {', '.join(sorted(PODS))}")
-        if self.environment not in {"production", "development"}:
-            raise ConfigurationError("Rokt.environment", 'is neither "production" nor "development"')
-        if self.amount_as not in {"string", "number"}:
-            raise ConfigurationError("Rokt.amount_as", 'is neither "string" nor "number"')
+        check_word("Rokt.environment", self.environment, ("production", "development"))
+        check_word("Rokt.amount_as", self.amount_as, ("string", "number"))
         for name, membership in self.audiences.items():
-            if len(membership) != 2 or not membership[0] or membership[1] not in {"add", "drop"}:
+            if not _is_membership(membership):
                 raise ConfigurationError(f"Rokt.audiences[{name!r}]", 'is not such as ("buyers", "add")')
         check_conversions_url(self._url)
+
+
+def _check_table(setting: str, table: object, *, example: str) -> None:
+    """Raise ConfigurationError unless it is a dict of texts that Rokt takes."""
+    require_table(setting, table, f'{{"purchase": "{example}"}}')
+    for name, text in table.items() if isinstance(table, Mapping) else ():
+        if not _is_text(text, longest=_LONGEST_TYPE):
+            said = f"is not a text of 1 to {_LONGEST_TYPE} printable characters, such as {example}"
+            raise ConfigurationError(f"{setting}[{name!r}]", said)
+
+
+def _is_membership(given: object) -> bool:
+    """Return whether it is the pair of an audience and what becomes of its person."""
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        return False
+    audience, status = given
+    return _is_text(audience, longest=_LONGEST_AUDIENCE) and isinstance(status, str) and status in {"add", "drop"}
+
+
+def _is_text(value: object, *, longest: int) -> bool:
+    return isinstance(value, str) and 0 < len(value.strip()) <= len(value) <= longest and value.isprintable()

@@ -5,7 +5,7 @@ import json
 import uuid
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
@@ -17,14 +17,16 @@ from kit.destinations.base import (
     Judgement,
     Sending,
     Skip,
+    encoded,
     endpoint,
+    error_named,
     json_object,
     judge_with_words,
     masked,
 )
 from kit.destinations.rokt.credentials import Credentials, basic
 from kit.destinations.rokt.fields import LONGEST_VALUE
-from kit.destinations.rokt.surface import Surface
+from kit.destinations.rokt.surface import Surface, only
 from kit.destinations.rokt.token import ClientCredentials
 from kit.model import Dispatch, Verdict
 
@@ -61,7 +63,7 @@ class EventsApi(Surface):
         """Return the event: `eventTime` is RFC 3339 in UTC with milliseconds, all values are strings."""
         at = self.fields.at(dispatch, now=now)
         event: dict[str, Json] = {
-            "clientEventId": dispatch.event_id,
+            "clientEventId": self.fields.event_id(dispatch.event_id),
             "eventType": self.fields.event_type(dispatch.conversion.name),
             "eventTime": at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "objectData": _pairs(self.fields.told(dispatch)),
@@ -96,7 +98,7 @@ class EventsApi(Surface):
         to a batch is oversize, so that halves are asked. What a 409 says depends on the generation.
         """
         if 200 <= answer.status < 300:
-            return _read_success(sendings, answer)
+            return self._read_success(sendings, answer)
         if answer.status == 409:
             return [self.repeated(sending) for sending in sendings]
         secrets = (self.credentials.password, self.credentials.user)
@@ -107,9 +109,30 @@ class EventsApi(Surface):
     def repeated(self, sending: Sending) -> Judgement:
         """Return what a 409 means."""
 
+    def is_known(self, answer: Answer) -> bool:
+        """Return whether it is `{}` or `{"data": {"unprocessedRecords": [...]}}`, of errors and records."""
+        data = _data_of(answer)
+        if data is None or data.keys() - {"unprocessedRecords"}:
+            return False
+        records = data.get("unprocessedRecords") or []
+        return isinstance(records, list) and all(
+            isinstance(entry, dict) and entry.keys() <= {"error", "record"} for entry in records
+        )
+
     def repeat_is_safe(self, sending: Sending) -> bool:
         """Return whether Rokt tells its repeat, by the order id, or no money is in it."""
         return sending.order_id is not None or not sending.monetary
+
+    def _read_success(self, sendings: Sequence[Sending], answer: Answer) -> Sequence[Judgement]:
+        words = f"HTTP {answer.status}"
+        if answer.cut and len(sendings) > 1:
+            return [Judgement(verdict=Verdict.OVERSIZE, detail=f"{words}, answer too long")] * len(sendings)
+        ids = [self.fields.event_id(sending.event_id) for sending in sendings]
+        refused = _refusals(answer, set(ids))
+        if refused is None:
+            return [Judgement(verdict=Verdict.UNKNOWN, detail=f"{words}, answer not readable")] * len(sendings)
+        taken = Judgement(verdict=Verdict.OK, detail=words)
+        return [refused.get(event_id, taken) for event_id in ids]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,23 +181,21 @@ def _pairs(told: Mapping[str, str]) -> list[Json]:
     return [{"name": name, "value": text} for name, text in told.items()]
 
 
-def _read_success(sendings: Sequence[Sending], answer: Answer) -> Sequence[Judgement]:
-    words = f"HTTP {answer.status}"
-    if answer.cut and len(sendings) > 1:
-        return [Judgement(verdict=Verdict.OVERSIZE, detail=f"{words}, answer too long")] * len(sendings)
-    body = None if answer.cut else json_object(answer.body)
-    refused = None if body is None else _refusals(body, {sending.event_id for sending in sendings})
-    if refused is None:
-        return [Judgement(verdict=Verdict.UNKNOWN, detail=f"{words}, answer not readable")] * len(sendings)
-    taken = Judgement(verdict=Verdict.OK, detail=words)
-    return [refused.get(sending.event_id, taken) for sending in sendings]
+def _data_of(answer: Answer) -> Mapping[str, object] | None:
+    """Return what stands in `data`; {} where the answer is empty of it, None where it is another's."""
+    body = only(answer, "data")
+    data = None if body is None else body.get("data", {})
+    return data if isinstance(data, dict) else None
 
 
-def _refusals(body: Mapping[str, object], sent: set[str]) -> dict[str, Judgement] | None:
+def _refusals(answer: Answer, sent: set[str]) -> dict[str, Judgement] | None:
     """Return what Rokt refused, by event; None when the answer does not add up (faults.md 2.2)."""
-    data = body.get("data", {})
+    data = _data_of(answer)
     # What is no answer of this API's, as a gateway's words, proves nothing.
-    if not isinstance(data, dict) or "code" in data or body.keys() - {"data"}:
+    if data is None or "code" in data or (data and "unprocessedRecords" not in data):
+        return None
+    beside = {name: said for name, said in data.items() if name != "unprocessedRecords"}
+    if beside and error_named(replace(answer, body=encoded(beside))) is not None:
         return None
     records = data.get("unprocessedRecords")
     records = [] if records is None else records

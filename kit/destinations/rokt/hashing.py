@@ -1,11 +1,11 @@
 """What identifies a person, in the form that Rokt takes: hashed, in clear, or not at all (contracts.md 3.5)."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Literal
 
 from kit import identity
+from kit.destinations.rokt.credentials import check_word
 from kit.errors import ConfigurationError
 
 Hashing = Literal["strict", "hightouch", "raw"] | Set[str]
@@ -38,7 +38,6 @@ PRESETS: Mapping[str, frozenset[str]] = {
 }
 #: They identify a person, and Rokt takes them in clear only.
 _CLEAR_ONLY = frozenset("dob unitno address1 address2 billingaddress1 billingaddress2".split())
-_ADDRESS_INSIDE = re.compile(r"[^\s@]@[^\s@]+\.[^\s@]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,24 +68,48 @@ class Privacy:
             return None if self.shows_address(text) else (name, text)
         return (forms[0][0], digest) if digest else next(_digests(forms, text), None)
 
+    def hides_mobile(self, text: str) -> bool:
+        """Return whether a phone number is left out, because it is hashed and has not the form for that."""
+        return "mobile" in self.hashed and not (identity.phone10(text) or identity.sha256_digest(text))
+
     def shows_address(self, text: str) -> bool:
         """Return whether the text holds an e-mail address in clear, where those are hashed."""
-        return "email" in self.hashed and _ADDRESS_INSIDE.search(text) is not None
+        return "email" in self.hashed and identity.holds_address(text)
+
+    def prose(self, text: str) -> str:
+        """Return a text for people to read, an address in it masked where those are hashed."""
+        return identity.without_addresses(text) if "email" in self.hashed else text
+
+    def id(self, text: str) -> str:
+        """Return an id; where addresses are hashed, the digest of one that holds an address, which is as unique."""
+        return identity.id_without_address(text) if "email" in self.hashed else text
+
+    def passes(self, text: str) -> bool:
+        """Return whether a text may be told: it is not the digest of nothing, and shows no address."""
+        return text.strip().lower() != identity.EMPTY_SHA256 and not self.shows_address(text)
+
+    def passing(self, told: dict[str, str]) -> dict[str, str]:
+        """Return the pairs whose text may be told."""
+        said = " ".join(told.values())
+        if "@" not in said and "%" not in said and identity.EMPTY_SHA256 not in said.lower():
+            return told
+        return {name: text for name, text in told.items() if self.passes(text)}
 
 
 def privacy(hashing: Hashing, *, names: Literal["compact", "spaced"], send_ip: bool) -> Privacy:
     """Return what the settings say; an unknown preset or field, and MD5 in any form, raises ConfigurationError."""
-    chosen = {hashing} if isinstance(hashing, str) else hashing
+    listed = isinstance(hashing, (Set, list, tuple))
+    chosen = list(hashing) if listed else [hashing]
     if any("md5" in str(word).lower() for word in chosen):
         raise ConfigurationError("Rokt.hashing", 'asks for MD5, which Rokt does not take; write hashing="strict"')
-    fields = PRESETS.get(hashing) if isinstance(hashing, str) else frozenset(hashing)
-    if fields is None or not fields <= _HASHABLE:
+    words = frozenset(word for word in chosen if isinstance(word, str))
+    fields = words if listed else PRESETS.get(str(hashing))
+    if fields is None or len(words) < len(chosen) or not fields <= _HASHABLE:
         known = ", ".join(sorted(_HASHABLE))
         raise ConfigurationError(
             "Rokt.hashing", f'is neither "strict", "hightouch" nor "raw", nor a set of the fields {known}'
         )
-    if names not in _BY_NAMES:
-        raise ConfigurationError("Rokt.names", 'is neither "compact" nor "spaced"')
+    check_word("Rokt.names", names, _BY_NAMES)
     withheld = _CLEAR_ONLY if hashing == "strict" else frozenset()
     silent = send_ip or "ipaddress" in fields
     return Privacy(hashed=fields, withheld=withheld if silent else withheld | {"ipaddress"}, names=names)

@@ -14,14 +14,15 @@ from kit.destinations.base import (
     Judgement,
     Sending,
     endpoint,
+    error_named,
     json_object,
     judge_with_words,
     masked,
     without_empty,
 )
 from kit.destinations.rokt.events_api import EventsApi
-from kit.destinations.rokt.fields import CONVERSION, VENDOR
-from kit.destinations.rokt.surface import Surface
+from kit.destinations.rokt.fields import CONVERSION
+from kit.destinations.rokt.surface import Surface, only
 from kit.model import Dispatch, Verdict
 
 #: The one length of a click id that it takes.
@@ -42,15 +43,19 @@ class Postback(Surface):
 
     def takes(self, dispatch: Dispatch) -> bool:
         """Return whether this conversion is known by its click id and nothing better."""
-        click = dispatch.identifiers.click_id(VENDOR) or ""
+        click = self.fields.click(dispatch) or ""
         is_conversion = self.fields.event_type(dispatch.conversion.name) == CONVERSION
         return is_conversion and len(click) == CLICK_ID and not self.fields.email_known(dispatch)
+
+    def remarks(self, dispatch: Dispatch) -> Sequence[str]:
+        """Return nothing: all but the click id is left out by design."""
+        return ()
 
     def payload(self, dispatch: Dispatch, *, now: datetime) -> Json:
         """Return the parameters of the query but the account's."""
         return without_empty(
             {
-                "passbackconversiontrackingid": dispatch.identifiers.click_id(VENDOR),
+                "passbackconversiontrackingid": self.fields.click(dispatch),
                 "conversiontype": self.fields.conversion_type(dispatch.conversion),
             }
         )
@@ -63,6 +68,11 @@ class Postback(Surface):
         """Take only `success` for success; a 200 that does not say is unknown."""
         return [self._judged(answer, now=now)] * len(sendings)
 
+    def is_known(self, answer: Answer) -> bool:
+        """Return whether it says `success`, and nothing but its status and words besides."""
+        body = only(answer, "statusCode", "success", "message")
+        return body is not None and isinstance(body.get("success"), bool)
+
     def repeat_is_safe(self, sending: Sending) -> bool:
         """Return whether no money is in it: without the order's id Rokt cannot tell a repeat."""
         return not sending.monetary
@@ -72,7 +82,7 @@ class Postback(Surface):
         if judgement.verdict is not Verdict.OK:
             return judgement
         success = None if answer.cut else (json_object(answer.body) or {}).get("success")
-        if success is True:
+        if success is True and error_named(answer) is None:
             return judgement
         if success is False:
             said = masked(answer.body.decode(errors="replace"), secrets=(self.account,))

@@ -1,7 +1,7 @@
 """What Rokt's surfaces have in common: which events are theirs, and what is asked of an event before it is sent."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar
@@ -9,12 +9,18 @@ from typing import ClassVar
 import httpx
 
 from kit import identity
-from kit.destinations.base import Answer, Authentication, Json, Judgement, Sending, Skip
-from kit.destinations.rokt.fields import VENDOR, Fields
+from kit.destinations.base import Answer, Authentication, Json, Judgement, Sending, Skip, json_object
+from kit.destinations.rokt.fields import Fields
 from kit.model import Dispatch
 
 #: Inside every reading of Rokt's "5 minutes" ahead (contracts.md 3.3).
 SKEW = timedelta(minutes=5)
+
+
+def only(answer: Answer, *names: str) -> Mapping[str, object] | None:
+    """Return an answer that is a JSON object of these fields; None for anything else."""
+    body = None if answer.cut else json_object(answer.body)
+    return body if body is not None and body.keys() <= set(names) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +44,9 @@ class Surface(ABC):
 
     def check(self, dispatch: Dispatch, *, now: datetime) -> Skip | None:
         """Return the first of identity_mismatch, identifier, time_old, time_future that forbids it."""
-        given = self.fields.further(dispatch.conversion).get("emailsha256")
-        ours = dispatch.conversion.email or dispatch.identifiers.email
-        if given and ours and identity.email_sha256(ours) not in {given, None}:
+        given = self.fields.given_digests(dispatch.conversion)
+        ours = identity.email_sha256(dispatch.conversion.email or dispatch.identifiers.email) if given else None
+        if len(given | ({ours} - {None})) > 1:
             return Skip("identity_mismatch", "extra emailsha256 is not the digest of the e-mail")
         if (nobody := self.nobody(dispatch)) is not None:
             return Skip("identifier", nobody, curable=True)
@@ -52,9 +58,13 @@ class Surface(ABC):
 
     def nobody(self, dispatch: Dispatch) -> str | None:
         """Return what is wanting when the event names nobody that Rokt can know."""
-        if dispatch.identifiers.click_id(VENDOR) or self.fields.email_known(dispatch):
+        if self.fields.click(dispatch) or self.fields.email_known(dispatch):
             return None
         return "Rokt needs its click id (rclid, rtid) or an e-mail"
+
+    def remarks(self, dispatch: Dispatch) -> Sequence[str]:
+        """Return what was given and is not told, in words that name nobody."""
+        return self.fields.remarks(dispatch)
 
     @abstractmethod
     def payload(self, dispatch: Dispatch, *, now: datetime) -> Json:
@@ -67,6 +77,10 @@ class Surface(ABC):
     @abstractmethod
     def judge(self, sendings: Sequence[Sending], answer: Answer, *, now: datetime) -> Sequence[Judgement]:
         """Return what a complete answer means, one judgement for each event."""
+
+    @abstractmethod
+    def is_known(self, answer: Answer) -> bool:
+        """Return whether a success has a shape that contracts.md knows."""
 
     @abstractmethod
     def repeat_is_safe(self, sending: Sending) -> bool:

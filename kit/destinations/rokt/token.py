@@ -64,6 +64,11 @@ class ClientCredentials(Authentication):
             request.headers["Authorization"] = f"Bearer {token.value}"
 
 
+def is_token(answer: Answer) -> bool:
+    """Return whether an answer is what the token's path gives, for whoever looks at answers of all kinds."""
+    return "access_token" in {str(key).lower() for key in json_object(answer.body) or {}}
+
+
 def _lifetime(seconds: object) -> timedelta:
     """Return what the answer says, within a day; an hour where it says nothing that could be."""
     if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds < 86_400:
