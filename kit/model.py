@@ -267,7 +267,7 @@ class Conversion(BaseModel):
     `order_type`  such as subscription_start, for vendors that tell a subscription from an order.
     `device`      of an event from an app; with its `app` it stands for the page's URL.
     `test`        True never leaves shadow: it is checked, built and recorded, and sent nowhere.
-    `extra`       further fields for vendors that take them (Rokt objectData, Rockerbox JSON), as strings.
+    `extra`       further fields for vendors that take them (Rokt objectData, Rockerbox JSON), as strings; 1,000 at most.
     `metadata`    what is not critical, for vendors that keep it apart (Rokt metaData), as strings.
 
     Raises pydantic.ValidationError (a ValueError) that names the field and does not repeat its value.
@@ -307,7 +307,7 @@ class Conversion(BaseModel):
     url: Annotated[str | None, _text("url", 2048)] = None
     time: Annotated[AwareDatetime | None, BeforeValidator(_aware), AfterValidator(_in_utc)] = None
     test: bool = False
-    extra: Annotated[Mapping[str, str], Field(max_length=50)] = {}
+    extra: Annotated[Mapping[str, str], Field(max_length=1_000)] = {}
     metadata: Annotated[Mapping[str, str], Field(max_length=50)] = {}
 
     @model_validator(mode="after")
