@@ -267,7 +267,7 @@ class Conversion(BaseModel):
     `order_type`  such as subscription_start, for vendors that tell a subscription from an order.
     `device`      of an event from an app; with its `app` it stands for the page's URL.
     `test`        True never leaves shadow: it is checked, built and recorded, and sent nowhere.
-    `extra`       further fields for vendors that take them (Rokt objectData, Rockerbox JSON), as strings; 1,000 at most.
+    `extra`       further fields for vendors that take them (Rokt objectData, Rockerbox JSON), 1,000 strings at most.
     `metadata`    what is not critical, for vendors that keep it apart (Rokt metaData), as strings.
 
     Raises pydantic.ValidationError (a ValueError) that names the field and does not repeat its value.
