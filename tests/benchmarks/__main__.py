@@ -8,7 +8,7 @@ import platform
 import sqlite3
 from pathlib import Path
 
-BENCHMARKS = ("middleware", "report", "growth", "drain", "identify")
+BENCHMARKS = ("middleware", "report", "stall", "growth", "drain", "identify")
 
 
 def main() -> None:

@@ -1,16 +1,21 @@
 """The store with a million deliveries waiting beside the same with ten thousand: report, claim, `kit status`.
 
     python -m tests.benchmarks growth
-    python -m tests.benchmarks.bench_growth [--size 1000000] [--rounds 9] [--postgresql]
+    python -m tests.benchmarks.bench_growth [--size 1000000] [--rounds 9] [--postgresql [--snapshot]]
 
 Both stores are filled through their tables, and take turns, so that a busy moment of the machine falls on both. Every
-figure is a median of rounds; a claim leases 100 deliveries, and each takes others.
+figure is a median of rounds; a claim leases 100 deliveries, and each takes others. At the end a worker, a process of
+its own, delivers from each for some seconds, and says what memory it took. With --snapshot a transaction that began
+before stays open on both: PostgreSQL can let go of no row that was changed since.
 """
 
 import argparse
 import asyncio
 import contextlib
+import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -19,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, create_engine, select, text
 
 from kit import Conversion, Kit
 from kit.model import DeliveryState, Identifiers
@@ -27,6 +32,7 @@ from kit.store.outbox import Claim, claim
 from kit.store.overview import standings
 from kit.store.rows import conversion_text, identifiers_text, insert_many, milliseconds
 from kit.store.tables import deliveries, events
+from tests.benchmarks.bench_drain import sink
 from tests.benchmarks.bench_report import Numbers, conversion
 from tests.benchmarks.table import Row, show
 from tests.postgres import serving
@@ -158,6 +164,24 @@ class Shop:
         return statistics.quantiles(taken, n=10)[-1]
 
 
+@contextlib.contextmanager
+def snapshot(shop: Shop) -> Iterator[None]:
+    """Keep a transaction open that sees the store as it is now."""
+    engine = create_engine(shop.kit.store.url, isolation_level="REPEATABLE READ")
+    with engine.connect() as connection:
+        connection.execute(select(deliveries.c.id).limit(1)).all()
+        yield
+    engine.dispose()
+
+
+def memory(shop: Shop, sink_url: str, seconds: float = 5.0) -> tuple[float, int]:
+    """Return the MiB that a worker took at this backlog, and how many it delivered."""
+    store = shop.kit.store.url.render_as_string(hide_password=False)
+    command = [sys.executable, "-m", "tests.benchmarks.bench_growth_worker", store, sink_url, str(seconds)]
+    said = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
+    return said["peak_kib"] / 1024, said["delivered"]
+
+
 async def measure(small: Shop, large: Shop, rounds: int) -> dict[str, tuple[float, float]]:
     cases = {"report, 1 caller": "report_one", "report, 64 callers": "report_many", "claim of 100": "claim"}
     seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in cases}
@@ -183,13 +207,20 @@ def stores(postgresql: bool) -> Iterator[tuple[Path, Path]]:
         yield folders
 
 
-def run(size: int = LARGE, rounds: int = 9, postgresql: bool = False) -> list[Row]:
+def run(
+    size: int = LARGE, rounds: int = 9, postgresql: bool = False, snapshots: bool = False, worker_seconds: float = 5.0
+) -> list[Row]:
     with stores(postgresql) as folders:
         small, large = Shop(folders[0], SMALL), Shop(folders[1], size)
-        medians = asyncio.run(measure(small, large, rounds))
+        with contextlib.ExitStack() as open_until:
+            for shop in (small, large) if snapshots else ():
+                open_until.enter_context(snapshot(shop))
+            medians = asyncio.run(measure(small, large, rounds))
         medians["kit status, the slowest tenth of its reads"] = small.status_read(), large.status_read()
         for shop in (small, large):
             shop.kit.store.close()
+        with sink() as url:
+            took, gone = zip(*(memory(shop, url, worker_seconds) for shop in (small, large)), strict=True)
     rows = [
         Row(
             name=name,
@@ -199,7 +230,15 @@ def run(size: int = LARGE, rounds: int = 9, postgresql: bool = False) -> list[Ro
         )
         for name, (few, many) in medians.items()
     ]
-    engine = "PostgreSQL" if postgresql else "SQLite"
+    rows.append(
+        Row(
+            name="a worker's memory",
+            value=f"{took[0]:,.0f} MiB",
+            rate=f"{took[1]:,.0f} MiB",
+            ratio=f"{took[1] / took[0]:.2f} × with {size:,} waiting, after {gone[0]:,} and {gone[1]:,} delivered",
+        )
+    )
+    engine = f"PostgreSQL{', a snapshot open,' if snapshots else ''}" if postgresql else "SQLite"
     show(f"{engine} with {SMALL:,} deliveries waiting, and with {size:,}", rows)
     return rows
 
@@ -209,8 +248,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=LARGE)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--postgresql", action="store_true")
+    parser.add_argument("--snapshot", action="store_true", help="with --postgresql: an old transaction stays open")
     options = parser.parse_args()
-    run(options.size, options.rounds, options.postgresql)
+    run(options.size, options.rounds, options.postgresql, options.snapshot)
 
 
 if __name__ == "__main__":
