@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from kit import forks
 from kit.errors import ConfigurationError, StoreUnavailable
@@ -37,12 +36,13 @@ _LOCK_SHARE = 0.45
 #: A shop's own transaction, in the same database as the store's tables.
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+    from sqlalchemy.orm import Session
 
     OwnTransaction = AsyncConnection | AsyncSession
+    OwnTransactionSync = Connection | Session
 else:
-    # Their module needs greenlet, which SQLAlchemy brings to nobody but those who ask for asyncio.
-    OwnTransaction = Any
-OwnTransactionSync = Connection | Session
+    # A shop that has one has loaded its module, which takes memory, and asyncio's also needs greenlet.
+    OwnTransaction = OwnTransactionSync = Any
 
 
 async def write_on(connection: OwnTransaction, verb: Verb[_Argument, _Result], argument: _Argument) -> _Result:
@@ -52,7 +52,7 @@ async def write_on(connection: OwnTransaction, verb: Verb[_Argument, _Result], a
 
 def write_on_sync(connection: OwnTransactionSync, verb: Verb[_Argument, _Result], argument: _Argument) -> _Result:
     """`write_on` for code without an event loop."""
-    own = connection.connection() if isinstance(connection, Session) else connection
+    own = connection if isinstance(connection, Connection) else connection.connection()
     return verb(own, [argument])[0]
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
+from kit import Kit
+from kit.destinations import Rokt
 from kit.store.tables import deliveries
-from tests.benchmarks.bench_drain_worker import destination_of, kit_of
 
 
 def peak() -> int:
@@ -23,7 +24,8 @@ def peak() -> int:
 
 
 async def work(store: str, sink: str, seconds: float) -> None:
-    kit = kit_of(store, destination_of("Rokt", sink))
+    rokt = Rokt(account="123", public_key="rpub-1", secret_key="rsec-1", base_url=sink)
+    kit = Kit(secret_keys=["a-key-of-sixteen-characters"], consent="opt_out", store=store, destinations=[rokt])
     await kit.ready()
     running = asyncio.create_task(kit.worker.run())
     await asyncio.sleep(seconds)

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 import kit.store
 from kit import ConfigurationError, Conversion
 from kit.store import Store
-from kit.store.engine import NEEDS, Schema, connect, journal_mode, parse_url, schema_of, wal_is_safe
+from kit.store.engine import NEEDS, NEWEST, Schema, connect, journal_mode, parse_url, schema_of, scripts, wal_is_safe
 from kit.store.tables import meta, metadata
 from tests.support import make_kit
 
@@ -76,6 +76,11 @@ def test_a_reader_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="OperationalError"):
         store.read_sync(lambda connection: connection.exec_driver_sql("DELETE FROM events"))
     store.close()
+
+
+def test_the_newest_revision_is_the_one_that_is_shipped() -> None:
+    """A store that stands there is used as it is, and Alembic is not loaded for it."""
+    assert scripts().get_current_head() == NEWEST
 
 
 def test_four_processes_that_start_at_once_upgrade_once(tmp_path: Path) -> None:
