@@ -1,6 +1,8 @@
 """A worker in its own process, for some seconds at a backlog: says how much memory it took, as a line of JSON.
 
     python -m tests.benchmarks.bench_growth_worker STORE SINK SECONDS
+
+Nothing is imported that a shop's worker would not import.
 """
 
 import asyncio
