@@ -14,7 +14,7 @@ demo: $(VENV)/.cli
 
 # A file's tests stay in one process; there are as many processes as cores, and JOBS=0 runs all in this one.
 test: $(READY) browser pooler
-	$(BIN)/pytest --numprocesses $(or $(JOBS),auto) --dist loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses $(or $(JOBS),auto) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

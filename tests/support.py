@@ -10,6 +10,8 @@ from typing import Any
 
 from kit import Kit, Limits
 from kit.destinations import AdRoll, Destination, Rockerbox, Rokt
+from kit.model import Identifiers
+from kit.store.limits import look
 from kit.web.middleware import CaptureMiddleware
 
 NOON = datetime(2026, 1, 15, 12, 0, 0, tzinfo=UTC)
@@ -28,6 +30,12 @@ class FrozenClock:
 
     def passes(self, duration: timedelta) -> None:
         self.now += duration
+
+
+async def known_of(kit: Kit, visitor: str) -> Identifiers:
+    """Return what the store knows of a visitor when all that was posted to it is written: touchpoints, unawaited."""
+    await kit.store.write(look, None)
+    return await kit.identifiers(visitor=visitor)
 
 
 async def eventually(true: Callable[[], Awaitable[bool] | bool], *, seconds: float = 30) -> None:

@@ -6,6 +6,8 @@ from contextlib import AbstractAsyncContextManager
 import httpx
 import pytest
 
+from tests.support import known_of
+
 from .shop import AGENT, FPC, Shop, lasts_a_year
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -54,7 +56,7 @@ async def test_a_page_from_a_cache_gets_its_cookies_through_kit_js(shop: OpenSho
         await window.settled()
         cookies = await window.cookies()
         await window.page.evaluate("kit.identify({customer_id: 'c-1'})")
-        known = await opened.kit.identifiers(visitor=await window.visitor())
+        known = await known_of(opened.kit, await window.visitor())
 
     assert "set-cookie" not in headers
     assert window.posted("collect")[0] == {

@@ -14,6 +14,7 @@ from playwright.async_api import Browser, BrowserContext
 from kit import Kit
 from kit.destinations import AdRoll
 from kit.model import Mode
+from tests.support import known_of
 
 from .shop import AGENT, lasts_a_year, shop_app
 
@@ -69,7 +70,7 @@ async def test_a_click_on_one_subdomain_is_known_on_another(browser: Browser, tm
         answer = await page.goto(f"https://pay.shop.test:{port}/")
         headers = await answer.all_headers() if answer is not None else {}
         paid = await jar(context)
-        known = await kit.identifiers(visitor=paid["__Secure-kit", ".shop.test"]["value"][1:23])
+        known = await known_of(kit, paid["__Secure-kit", ".shop.test"]["value"][1:23])
 
     ours, adroll = landed["__Secure-kit", ".shop.test"], landed["__adroll_fpc", ".shop.test"]
     assert len(landed) == 2
@@ -110,7 +111,7 @@ async def test_without_javascript_the_server_does_it_all(browser: Browser, tmp_p
         landed = await jar(context)
         await page.goto(f"https://www.shop.test:{port}/thanks")
         later = await jar(context)
-        known = await kit.identifiers(visitor=landed["__Host-kit", "www.shop.test"]["value"][1:23])
+        known = await known_of(kit, landed["__Host-kit", "www.shop.test"]["value"][1:23])
 
     assert set(landed) == {("__Host-kit", "www.shop.test"), ("__adroll_fpc", ".shop.test")}
     assert later == landed

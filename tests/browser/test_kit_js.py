@@ -12,6 +12,7 @@ from playwright.async_api import Route
 
 from kit.capture import query
 from kit.web import script_tag
+from tests.support import known_of
 
 from .shop import Shop, lasts_a_year
 
@@ -84,7 +85,7 @@ async def test_identify_tells_the_server_and_rockerbox_the_same(shop: OpenShop) 
             "kit.identify({email: ' Ann@Example.com ', customer_id: 42, phone: '+1 (555) 010-9999'})"
         )
         calls = await window.page.evaluate("RB.calls")
-        known = await opened.kit.identifiers(visitor=await window.visitor())
+        known = await known_of(opened.kit, await window.visitor())
 
     same = {"email": "ann@example.com", "customer_id": "42", "phone": "5550109999"}
     assert told is True
@@ -110,7 +111,7 @@ async def test_calls_made_before_the_file_arrived_are_done(shop: OpenShop) -> No
     """`window.kit = []` is a queue; nonsense in it is passed over."""
     async with shop() as opened, opened.window() as window:
         await window.open("/queue")
-        known = await opened.kit.identifiers(visitor=await window.visitor())
+        known = await known_of(opened.kit, await window.visitor())
 
     assert known.email == "early@example.com"
     assert window.errors == []
@@ -124,7 +125,7 @@ async def test_reset_leaves_the_browser_to_a_new_visitor(shop: OpenShop) -> None
         await window.page.evaluate("kit.identify({email: 'ann@example.com'})")
         told = await window.page.evaluate("kit.reset()")
         after = await window.cookies()
-        known = await opened.kit.identifiers(visitor=await window.visitor())
+        known = await known_of(opened.kit, await window.visitor())
 
     assert told is True
     assert after["kit"]["value"][:23] != before["kit"]["value"][:23]
@@ -161,7 +162,7 @@ async def test_under_opt_in_nothing_happens_before_a_yes(shop: OpenShop) -> None
         told = await window.page.evaluate("kit.consent(true)")
         cookies = await window.cookies()
         await window.settled()
-        known = await opened.kit.identifiers(visitor=await window.visitor())
+        known = await known_of(opened.kit, await window.visitor())
 
     assert before == ([], {}, 0)
     assert told is True

@@ -6,6 +6,8 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
+from tests.support import known_of
+
 from .shop import FPC, Shop
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -143,7 +145,7 @@ async def test_a_landing_without_a_network_is_told_on_the_next_page(shop: OpenSh
         await window.open("/plain")
         waiting = await window.page.evaluate("sessionStorage.getItem('kit.landing')")
         await window.open("/cached")
-        known = await opened.kit.identifiers(visitor=await window.visitor())
+        known = await known_of(opened.kit, await window.visitor())
 
     assert [(body["params"], body["url"]) for body in window.posted("collect")] == [
         ({"adct": "click123", "utm_source": "adroll"}, opened.url + "/cached?adct=click123&utm_source=adroll")
@@ -180,7 +182,7 @@ async def test_the_pixel_and_the_server_agree_on_one_cookie(shop: OpenShop) -> N
     async with shop() as opened, opened.window() as window:
         await window.open("/real-pixel?adct=click123")
         of_pixel = (await window.cookies())["__adroll_fpc"]
-        known = await opened.kit.identifiers(visitor=await window.visitor())
+        known = await known_of(opened.kit, await window.visitor())
         await window.context.clear_cookies()
         await window.page.goto(opened.url + "/")
         of_server = (await window.cookies())["__adroll_fpc"]["value"]

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Route
 
+from tests.support import known_of
+
 from .shop import ROCKERBOX, Shop, Window
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -44,7 +46,7 @@ async def test_the_tag_says_who_is_signed_in(shop: OpenShop) -> None:
     async with shop() as opened, opened.window() as window:
         async with window.page.expect_response("**/kit/identify"):
             await window.open("/signed-in")
-        known = await opened.kit.identifiers(visitor=await window.visitor())
+        known = await known_of(opened.kit, await window.visitor())
 
     assert window.posted("identify") == [{"email": "ann@example.com", "customer_id": "42"}]
     assert known.email == "ann@example.com"
@@ -68,7 +70,7 @@ async def test_a_marked_field_is_read_when_its_form_is_sent_away(shop: OpenShop)
         await window.page.click("#send-one")
         await window.page.wait_for_url("**/thanks?*")
         await window.settled()
-        known = await opened.kit.identifiers(visitor=await window.visitor())
+        known = await known_of(opened.kit, await window.visitor())
 
     assert window.posted("identify") == [{"email": "ann@example.com"}]
     assert known.email == "ann@example.com"

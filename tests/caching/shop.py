@@ -20,7 +20,7 @@ from kit.sandbox.sockets import served_in_loop
 from kit.web import CaptureMiddleware, endpoints, script_tag
 from tests.browser.shop import AGENT, Window
 from tests.caching.cache import SharedCache
-from tests.support import FrozenClock, make_kit
+from tests.support import FrozenClock, known_of, make_kit
 
 #: As a shop would list what its campaigns add to a link.
 MARKETING = ("adct", "rclid", "rtid", "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "utm_id")
@@ -102,7 +102,7 @@ async def click_of(shop: CachedShop, window: Window) -> str | None:
     """Return the newest AdRoll click that the shop's server knows of this visitor."""
     # In turn: the touchpoint is written before this is.
     await window.page.evaluate("kit.identify({customer_id: 'c-1'})")
-    return (await shop.kit.identifiers(visitor=await window.visitor())).click_id("adroll")
+    return (await known_of(shop.kit, await window.visitor())).click_id("adroll")
 
 
 def headers_of(answer: Any) -> dict[str, str]:
