@@ -14,7 +14,6 @@ from kit.cli.common import AppOption, JsonOption, StoreOption, app, console, fai
 from kit.destinations.base import is_loopback
 from kit.doctor import Finding, examine
 from kit.kit import Kit
-from kit.site import examine_site
 from kit.store import Store
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
@@ -58,6 +57,9 @@ def doctor(
     With --site URL: say what browsers do with the kit's cookies on that page. It makes one visitor without an order.
     """
     if site is not None:
+        # Not at the start of every command: it brings the whole of the web.
+        from kit.site import examine_site
+
         findings = asyncio.run(examine_site(site))
     else:
         findings = asyncio.run(_examined(kit_of(app), ask_vendors=not offline, read_all=deep, compare=live))
