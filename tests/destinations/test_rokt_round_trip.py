@@ -406,6 +406,20 @@ async def test_a_lost_answer_to_a_postback_is_held(tmp_path: Path) -> None:
         assert ((await only(it)).state, len(it.sandbox.rokt_postback.requests)) == ("held", 1)
 
 
+async def test_a_sandboxs_postback_stays_in_the_sandbox(tmp_path: Path) -> None:
+    """A base_url on this machine is a sandbox's: what is tried there is not told to Rokt itself."""
+    clock = FrozenClock()
+    sandbox = Sandbox(ACCOUNT, clock=clock)
+    async with sandbox.serving() as vendors:
+        tried = v2(account="12345", base_url=vendors.rokt_url, postback=True)
+        kit = make_kit(tmp_path, destinations=[tried], clock=clock)
+        await by_click(World(kit, sandbox, clock))
+        await kit.worker.drain()
+        kit.store.close()
+
+    assert len(sandbox.rokt_postback.accepted) == 1
+
+
 def test_the_postbacks_host_is_its_own() -> None:
     """The strict sandbox takes it at apps.rokt.com, without a credential."""
     for make in SURFACES.values():

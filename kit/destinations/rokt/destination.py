@@ -18,6 +18,7 @@ from kit.destinations.base import (
     Skip,
     Trial,
     first_sending,
+    is_loopback,
     require_base_url,
     require_flags,
     require_table,
@@ -82,7 +83,7 @@ class Rokt(Destination):
     `base_url`          another host; of the Conversions API only mparticle.com and what is below it.
     `postback`          True reports a conversion with a click id of 32 characters and no e-mail by a GET that carries
                         the click id alone. Rokt cannot tell its repeat, so one without an answer is held.
-    `postback_url`      where that is.
+    `postback_url`      where that is: apps.rokt.com, but beside a sandbox's `base_url`, on this machine, there.
 
     Of the Conversions API only:
 
@@ -123,11 +124,12 @@ class Rokt(Destination):
     audiences: Mapping[str, tuple[str, Status]] = field(default_factory=dict)
     postback: bool = False
     base_url: str = ""
-    postback_url: str = "https://apps.rokt.com"
+    postback_url: str = ""
 
     def __post_init__(self) -> None:
         require_flags("Rokt", self, "send_ip", "clamp", "postback")
-        require_base_url("Rokt.postback_url", self.postback_url, "/api/conv")
+        if self.postback_url:
+            require_base_url("Rokt.postback_url", self.postback_url, "/api/conv")
         check_holdout("Rokt.holdout", self.holdout)
         _check_table("Rokt.event_types", self.event_types, example="conversion")
         _check_table("Rokt.conversion_types", self.conversion_types, example="hotel_booking")
@@ -260,7 +262,15 @@ class Rokt(Destination):
     def _postback(self) -> Postback | None:
         if not self.postback:
             return None
-        return Postback(fields=self._fields, account=self.account, base_url=self.postback_url)
+        return Postback(fields=self._fields, account=self.account, base_url=self._postback_host)
+
+    @property
+    def _postback_host(self) -> str:
+        if self.postback_url:
+            return self.postback_url
+        # What is tried against a sandbox must not be told to Rokt itself.
+        in_sandbox = self.base_url and is_loopback(httpx.URL(self.base_url).host)
+        return self.base_url if in_sandbox else "https://apps.rokt.com"
 
     @property
     def _surfaces(self) -> Sequence[Surface]:
