@@ -5,7 +5,6 @@ tests/capture/test_first_visit.py holds the two ways to each other.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from kit.capture import first_party_cookie, urls, visitor_cookie
@@ -24,22 +23,25 @@ Due = tuple[list[Header], NewTouch | None]
 """Headers to add to an answer, and the touch that thereby became the visitor's."""
 
 _PRIVATE = b"cache-control", b"private"
+_NOTHING = Arrival({}, {}, [])
 
 
-class Landing(NamedTuple):
-    """A new visitor's landing, its bytes as they came. No page waits for the touchpoint that they make."""
+class FirstVisit(NamedTuple):
+    """What an answer has made of a new visitor, for whoever asks after it; of a landing also its bytes as they came."""
 
     visitor: VisitorId
-    at: datetime
-    arrival: Arrival
-    scheme: str
-    host: bytes
-    path: bytes
-    referrer: bytes
-    agent: bytes
+    now: int
+    consent: Consent
+    arrival: Arrival | None = None
+    scheme: str = ""
+    host: bytes = b""
+    path: bytes = b""
+    referrer: bytes = b""
+    agent: bytes = b""
 
     def touchpoint(self) -> Touchpoint:
-        at, visitor, arrival = self.at, self.visitor, self.arrival
+        """Return the touchpoint that its `arrival` makes. No page waits for it."""
+        at, visitor, arrival = visitor_cookie.moment(self.now), self.visitor, self.arrival or _NOTHING
         return Touchpoint(
             at=at,
             click_ids=tuple([ClickId(vendor, value, at, visitor) for vendor, value in arrival.clicks.items()]),
@@ -48,15 +50,6 @@ class Landing(NamedTuple):
             referrer=urls.clean_referrer(self.referrer[: urls.LONGEST_URL]) if self.referrer else None,
             user_agent=self.agent.decode("latin-1") or None,
         )
-
-
-class FirstVisit(NamedTuple):
-    """What an answer has made of a new visitor, for whoever asks after it."""
-
-    visitor: VisitorId
-    now: int
-    landing: Landing | None
-    consent: Consent
 
 
 def ordinary(rules: CaptureRules, scope: Mapping[str, Any]) -> dict[bytes, bytes] | None:
@@ -104,8 +97,7 @@ def first_visit(
         _PRIVATE,
     ]
     if arrival is None:
-        return FirstVisit(visitor, now, None, consent), (set_cookies, None)
+        return FirstVisit(visitor, now, consent), (set_cookies, None)
     path, referrer = urls.whole_path(scope), headers.get(b"referer", b"")
-    landing = Landing(visitor, at, arrival, scope.get("scheme", "http"), host, path, referrer, agent)
-    told = (visitor, landing.touchpoint, own, consent) if arrival.clicks else None
-    return FirstVisit(visitor, now, landing, consent), (set_cookies, told)
+    first = FirstVisit(visitor, now, consent, arrival, scope.get("scheme", "http"), host, path, referrer, agent)
+    return first, (set_cookies, (visitor, first.touchpoint, own, consent) if arrival.clicks else None)

@@ -70,8 +70,8 @@ class Reading:
     @classmethod
     def of_first(cls, first: FirstVisit, rules: CaptureRules, scope: Mapping[str, Any]) -> "Reading":
         """Return the facts of a request whose answer has made a visitor already: that one is its visitor."""
-        touch = first.landing.touchpoint() if first.landing is not None else None
-        reading = cls(rules, scope, first.landing.arrival if first.landing is not None else None)
+        touch = first.touchpoint() if first.arrival is not None else None
+        reading = cls(rules, scope, first.arrival)
         reading.now, reading.at = first.now, visitor_cookie.moment(first.now)
         reading._consent, reading._may_set = first.consent, True
         cookie = VisitorCookie(first.visitor, first.now, first.now)

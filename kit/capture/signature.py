@@ -4,8 +4,13 @@ import hashlib
 import hmac
 from binascii import b2a_base64
 from collections.abc import Sequence
+from typing import Any
 
 from itsdangerous import Signer
+
+#: The two hashes of an HMAC (RFC 2104), its key in each.
+_Keyed = tuple[Any, Any]
+_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 
 #: A SHA-256 in base64 without padding, and the dot before it.
 OVERHEAD = 44
@@ -20,10 +25,9 @@ class Signature:
 
     def __init__(self, secret_keys: Sequence[bytes], salt: bytes) -> None:
         signer = Signer(list(secret_keys), salt=salt, digest_method=hashlib.sha256)
-        # Signer derives the key and keys the HMAC at every call: 3.0 µs a token, a copy of this one 1.2 µs.
-        self._newest_first = [
-            hmac.new(signer.derive_key(key), digestmod="sha256") for key in reversed(signer.secret_keys)
-        ]
+        # Signer derives the key and keys the HMAC at every call: 3.0 µs a token, copies of these 0.9 µs. A copy of
+        # hmac.new's object takes 1.2 µs.
+        self._newest_first = [_keyed(signer.derive_key(key)) for key in reversed(signer.secret_keys)]
         self._newest = self._newest_first[0]
 
     def signed(self, payload: bytes) -> bytes:
@@ -41,7 +45,14 @@ class Signature:
         return None
 
 
-def _signature(keyed: hmac.HMAC, payload: bytes) -> bytes:
-    copy = keyed.copy()
-    copy.update(payload)
-    return b2a_base64(copy.digest(), newline=False).translate(URL_SAFE, b"=")
+def _keyed(key: bytes) -> _Keyed:
+    """Return the hashes of a key of at most 64 bytes: Signer's are digests of 32."""
+    block = key.ljust(64, b"\0")
+    return hashlib.sha256(block.translate(_INNER)), hashlib.sha256(block.translate(_OUTER))
+
+
+def _signature(keyed: _Keyed, payload: bytes) -> bytes:
+    inner, outer = keyed[0].copy(), keyed[1].copy()
+    inner.update(payload)
+    outer.update(inner.digest())
+    return b2a_base64(outer.digest(), newline=False).translate(URL_SAFE, b"=")

@@ -78,6 +78,11 @@ def moment(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
+@lru_cache(maxsize=256)
+def _stamp(seconds: int) -> str:
+    return f"{seconds:010d}"
+
+
 def mint(now: int, random: Callable[[int], bytes] = os.urandom) -> VisitorCookie:
     """Return a new visitor."""
     return VisitorCookie(minted_id(random(16)), now, now)
@@ -140,10 +145,10 @@ def token(cookie: VisitorCookie, signature: Signature, *, now: int) -> bytes:
 
 def first_token(visitor: VisitorId, arrival: Arrival | None, signature: Signature, *, now: int) -> bytes:
     """Return what `token` writes for a visitor minted now, straight from what its landing carried."""
-    stamp = f"{now:010d}"
+    stamp = _stamp(now)
     text = head = f"{_VERSION}{visitor}{stamp}{stamp}"
     if arrival is not None:
-        records = _first_records(arrival, str(now))
+        records = _first_records(arrival, stamp)
         text = head + "".join(records)
         if len(text) > LONGEST - OVERHEAD:
             text = _fitting(head, records)

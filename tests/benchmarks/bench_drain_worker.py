@@ -66,7 +66,7 @@ def conversion(number: int, *, page: bool) -> Conversion:
 
 KNOWN = Identifiers(
     visitor=None,
-    click_ids=(ClickId("adroll", "Y2xpY2stMTIzNDU2Nzg5MGFiY2RlZmdo", datetime(2026, 1, 15, 12, tzinfo=UTC)),),
+    click_ids=(ClickId("adroll", "Y2xpY2stMTIzNDU2Nzg5MGFiY2RlZmdo", datetime.now(UTC) - timedelta(days=1)),),
     first_party_cookie=FPC,
     ip="203.0.113.7",
     user_agent="Mozilla/5.0 (X11; Linux x64) Firefox/145.0",
