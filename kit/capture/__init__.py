@@ -11,10 +11,10 @@ from kit.capture.rules import OWN_CLICKS as OWN_CLICKS
 from kit.capture.rules import CaptureRules as CaptureRules
 from kit.capture.rules import Faults as Faults
 from kit.capture.state import STATE as STATE
-from kit.capture.state import Answered as Answered
 from kit.capture.state import Capture as Capture
 from kit.capture.state import Collected as Collected
 from kit.capture.state import Shared as Shared
+from kit.capture.state import late
 from kit.model import Visit, Visitor
 
 
@@ -24,9 +24,9 @@ def capture_of(request: object) -> Capture | None:
     if not isinstance(scope, MutableMapping):
         return None
     state: Any = scope.get(STATE)
-    if isinstance(state, Answered):
+    if isinstance(state, tuple):
         # A late reader; the next one finds the same visitor. It holds a copy of the scope, so the two are no circle.
-        scope[STATE] = state = state.capture(scope)
+        scope[STATE] = state = late(state, scope)
     return state if isinstance(state, Capture) else None
 
 

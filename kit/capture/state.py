@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from kit.capture import due, first_party_cookie, query, urls, visitor_cookie
 from kit.capture.answers import Header, Room, is_silent, room
@@ -142,7 +142,7 @@ class Capture:
         if isinstance(self.facts, Reading):
             self.scope = self.facts.scope = without_state(self.scope)
         else:
-            self.scope[STATE] = Answered(self.shared, self.facts)
+            self.scope[STATE] = self.shared, self.facts
 
     def owes_nothing(self) -> bool:
         """Return whether this answer surely needs no cookie: an ordinary page view, both cookies there and fresh.
@@ -202,17 +202,16 @@ class Shared:
     record_touch: Callable[[VisitorId, Touchpoint | Callable[[], Touchpoint], str | None, Consent], None]
 
 
-class Answered(NamedTuple):
-    """Stands in the scope of an answered request that nobody asked about."""
+Answered = tuple[Shared, FirstVisit | Arrival | None]
+"""Stands in the scope of an answered request that nobody asked about; a plain tuple, for every landing makes one."""
 
-    shared: Shared
-    facts: FirstVisit | Arrival | None
 
-    def capture(self, scope: Mapping[str, Any]) -> Capture:
-        """Return the state for a late reader."""
-        capture = Capture(self.shared, without_state(scope))
-        capture.facts = self.facts
-        return capture
+def late(answered: Answered, scope: Mapping[str, Any]) -> Capture:
+    """Return the state for a late reader."""
+    shared, facts = answered
+    capture = Capture(shared, without_state(scope))
+    capture.facts = facts
+    return capture
 
 
 def without_state(scope: Mapping[str, Any]) -> dict[str, Any]:

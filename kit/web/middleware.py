@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from kit.capture import STATE, Answered, Capture, CaptureRules, Faults, PageView, Shared, page_view
+from kit.capture import STATE, Capture, CaptureRules, Faults, PageView, Shared, page_view
 from kit.model import Consent, Touchpoint, VisitorId
 
 Scope = MutableMapping[str, Any]
@@ -57,7 +57,7 @@ class CaptureMiddleware:
         if record_view is not None:
             self.shared = _SharedViews(kit.rules, kit.faults, kit.rules.fresh, kit.record_touch, record_view)
             self.answering = _Viewing
-        self.answered = Answered(self.shared, None)
+        self.answered = self.shared, None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         kind = scope["type"]
