@@ -219,7 +219,7 @@ _RENEW = Statement(
 )  # fmt: skip
 _LAPSED = Statement(
     "SELECT id, owner FROM deliveries WHERE destination = ? AND state = 'claimed'"
-    " AND (lease_until < ? OR owner AMONG ?) LIMIT ?",
+    " AND (lease_until < ? OR owner AMONG ?) ORDER BY id LIMIT ?",
     locking="FOR UPDATE SKIP LOCKED",
 )
 
