@@ -152,16 +152,18 @@ async def test_a_file_that_was_there_already_is_heard(shop: OpenShop) -> None:
         ("rockerbox", RB + "RB.track('conv.purchase', {revenue: '19.90'})"),
         ("rockerbox", RB + "RB.track('subscribed', {order_id: '1001'})"),
         ("rokt", MPARTICLE + "mParticle.logEvent('conversion', 8, {confirmationref: '1001'})"),
-        ("rokt", MPARTICLES + "setTimeout(() => mParticle.logEvent('conversion', 8, {transactionid: 1001}), 300)"),
         (
             "rokt",
-            MPARTICLES
-            + "setTimeout(() => mParticle.Rokt.selectPlacements({attributes: {confirmationref: '1001'}}), 300)",
+            MPARTICLES + "onload = (() => mParticle.logEvent('conversion', 8, {transactionid: 1001}))",
         ),
         (
             "rokt",
-            LAUNCHER + "setTimeout(async () => (await Rokt.createLauncher({accountId: '1'}))"
-            ".selectPlacements({attributes: {confirmationref: '1001'}}), 300)",
+            MPARTICLES + "onload = (() => mParticle.Rokt.selectPlacements({attributes: {confirmationref: '1001'}}))",
+        ),
+        (
+            "rokt",
+            LAUNCHER + "onload = (async () => (await Rokt.createLauncher({accountId: '1'}))"
+            ".selectPlacements({attributes: {confirmationref: '1001'}}))",
         ),
     ],
 )
@@ -192,7 +194,7 @@ async def test_a_report_that_had_gone_out_shows_in_its_address(shop: OpenShop) -
 
 async def test_an_order_of_odd_signs_is_itself_alone(shop: OpenShop) -> None:
     """What would mean something in a pattern is taken as it is, and a tag cannot be ended by it."""
-    script = "setTimeout(() => adroll.track('formFill', {order_id: 'A(1+1)*<b>\\\\'}), 300)"
+    script = "onload = (() => adroll.track('formFill', {order_id: 'A(1+1)*<b>\\\\'}))"
 
     async with shop() as opened, opened.window() as window:
         await window.open("/cached")
@@ -293,9 +295,7 @@ async def test_a_yes_that_comes_soon_counts(shop: OpenShop) -> None:
 async def test_it_works_under_a_strict_content_security_policy(shop: OpenShop) -> None:
     """A nonce on the tag and `connect-src 'self'` are all it needs."""
     policy = "default-src 'none'; script-src 'nonce-n0nce'; connect-src 'self'"
-    script = (
-        "<script nonce=n0nce>window.adroll = {track() {}}; setTimeout(() => adroll.track('purchase'), 300)</script>"
-    )
+    script = "<script nonce=n0nce>window.adroll = {track() {}}; onload = (() => adroll.track('purchase'))</script>"
     text = f"<!doctype html><title>Shop</title>{script}{pixels_tag('1001', nonce='n0nce')}"
     headers = {"content-security-policy": policy}
 
