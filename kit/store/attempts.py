@@ -1,6 +1,6 @@
 """Attempts: opened before a byte leaves, closed with what became of each delivery. Whole groups at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from kit.model import DeliveryState
 from kit.store.gates import Gate, Probe, gates_until, set_gate
 from kit.store.outbox import OPEN, Claimed
 from kit.store.rows import insert, insert_many, milliseconds
-from kit.store.statements import Statement, many
+from kit.store.statements import Statement, many, on_all
 from kit.store.tables import attempts, deliveries, earlier_attempts
 
 
@@ -81,7 +81,7 @@ class Closing:
 
 # In the order of the events: two writers that lock the same rows in the same order cannot deadlock.
 _HELD = Statement(
-    "SELECT deliveries.id, deliveries.lease_token, deliveries.lease_until, deliveries.attempt, events.revision"
+    "SELECT deliveries.id, deliveries.lease_token, deliveries.lease_until, events.revision"
     " FROM deliveries JOIN events ON events.id = deliveries.event"
     " WHERE deliveries.id AMONG ? AND deliveries.state = 'claimed' ORDER BY events.id",
     # The deliveries too: a worker that is frozen after this must not write over the one that took them over.
@@ -89,8 +89,10 @@ _HELD = Statement(
 )
 _STILL_OPEN = Statement("SELECT id FROM attempts WHERE id AMONG ? AND outcome = 'open'")
 #: The body freezes with the first attempt; before it, what shadow recorded is no promise.
-_FIRST = Statement(
-    "UPDATE deliveries SET attempt = ?, attempts = attempts + 1, outcome = 'open', payload = ? WHERE id = ?"
+_FIRST = (
+    "WITH given (id, attempt, payload) AS (VALUES ?)"
+    " UPDATE deliveries SET attempt = given.attempt, attempts = attempts + 1, outcome = 'open', payload = given.payload"
+    " FROM given WHERE deliveries.id = given.id"
 )
 _AGAIN = Statement("UPDATE deliveries SET attempt = ?, attempts = attempts + 1, outcome = 'open' WHERE id = ?")
 #: Written anew for another surface, whose form the body that was frozen before does not have.
@@ -105,7 +107,7 @@ def open_attempts(connection: Connection, asked: Sequence[Opening]) -> Sequence[
     """
     until = gates_until(connection, {one.destination for one in asked})
     ids = [each.delivery_id for one in asked for each in one.deliveries]
-    held = {row.id: row for row in _HELD.on(connection, many(connection, ids))}
+    held = {row[0]: row[1:] for row in _HELD.on(connection, many(connection, ids))}
     earlier = [one.after for one in asked if one.after is not None]
     still_open = set(_STILL_OPEN.on(connection, many(connection, earlier)).scalars()) if earlier else set()
     allowed = [
@@ -123,14 +125,12 @@ def _passes(one: Opening, until: int | None) -> bool:
     return until is None or until <= milliseconds(one.now) or (probe is not None and until == probe.until)
 
 
-def _is_held(one: Opening, held: dict[int, Any]) -> bool:
+def _is_held(one: Opening, held: Mapping[int, Sequence[Any]]) -> bool:
     now = milliseconds(one.now)
     for each in one.deliveries:
-        row = held.get(each.delivery_id)
-        if row is None or row.lease_token != each.token or row.lease_until <= now:
-            return False
+        token, until, revision = held.get(each.delivery_id, (None, 0, None))
         # Its event may have been erased or refused meanwhile: what is in hand is looked at again.
-        if row.revision != each.revision:
+        if token != each.token or until <= now or revision != each.revision:
             return False
     return True
 
@@ -153,7 +153,7 @@ def _freeze(connection: Connection, opened: Sequence[tuple[int, Opening]]) -> No
         for each in one.deliveries:
             payload = one.payloads[each.delivery_id]
             if each.attempt is None:
-                first.append((attempt, payload, each.delivery_id))
+                first.append((each.delivery_id, attempt, payload))
                 continue
             again.append((attempt, each.delivery_id))
             if each.delivery_id in one.rewritten:
@@ -161,7 +161,7 @@ def _freeze(connection: Connection, opened: Sequence[tuple[int, Opening]]) -> No
     if again:
         _keep_earlier(connection, [id_ for _, id_ in again])
         _AGAIN.on_each(connection, again)
-    _FIRST.on_each(connection, first)
+    on_all(connection, _FIRST, first)
     _REWRITE.on_each(connection, rewritten)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection
 
 from kit.store.rows import milliseconds, moment, upsert
 from kit.store.statements import Statement, many
@@ -17,7 +17,8 @@ _MENDABLE = ("paused", "unreachable")
 STOPPED = "stopped"
 FOR_EVER = 253_402_300_799_000
 
-_BY_NAME = select(gates).where(gates.c.destination == bindparam("b_destination"))
+_COLUMNS = "SELECT destination, state, until, since, reason, fingerprint FROM gates WHERE destination = ?"
+_BY_NAME, _TO_CHANGE = Statement(_COLUMNS), Statement(_COLUMNS, locking="FOR UPDATE")
 _TIMES = Statement("SELECT destination, until FROM gates WHERE destination AMONG ?")
 
 
@@ -47,7 +48,7 @@ class Probe:
 
 def gate_of(connection: Connection, destination: str) -> Any:
     """Return the row of this destination's gate, or None."""
-    return connection.execute(_BY_NAME, {"b_destination": destination}).one_or_none()
+    return _BY_NAME.on(connection, destination).one_or_none()
 
 
 def gates_until(connection: Connection, destinations: Iterable[str]) -> dict[str, int]:
@@ -80,7 +81,7 @@ def set_gate(
     if gate is None and probe is None:
         return
     # Locked, so that an operator's stop, or what another worker heard, does not come in between.
-    known = connection.execute(_BY_NAME.with_for_update(), {"b_destination": destination}).one_or_none()
+    known = _TO_CHANGE.on(connection, destination).one_or_none()
     if known is not None and known.state == STOPPED:
         return
     here = gates.c.destination == destination

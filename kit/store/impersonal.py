@@ -72,8 +72,8 @@ _IS_IN_HAND = (deliveries.c.state == DeliveryState.CLAIMED) & (func.coalesce(del
 def keep_conflict(connection: Connection, event: int, fields: str, conversion: str, *, at: int) -> None:
     """Keep once what a repeat said differently of these fields."""
     digest = hashlib.sha256(conversion.encode()).hexdigest()[:32]
-    row = {"event": event, "digest": digest, "fields": fields, "conversion": conversion, "at": at}
-    insert_new(connection, conflicts, [row], by=("event", "digest"))
+    columns = ("event", "digest", "fields", "conversion", "at")
+    insert_new(connection, conflicts, columns, [(event, digest, fields, conversion, at)], by=2)
 
 
 def forget_conflict(connection: Connection, row: Any) -> None:

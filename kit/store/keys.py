@@ -32,10 +32,10 @@ def index_key(connection: Connection, asked: Sequence[bytes | None]) -> Sequence
 
 def _make_key(connection: Connection, given: bytes | None) -> bytes:
     key = given or secrets.token_bytes(32)
-    rows = [{"key": _FINGERPRINT, "value": _fingerprint(key)}]
+    rows = [(_FINGERPRINT, _fingerprint(key))]
     if given is None:
-        rows.append({"key": _KEY, "value": key.hex()})
-    insert_new(connection, meta, rows, by=("key",))
+        rows.append((_KEY, key.hex()))
+    insert_new(connection, meta, ("key", "value"), rows, by=1)
     # Another process may have been first by a moment: then its key is the one.
     return kept_index_key(connection, given) or key
 

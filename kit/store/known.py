@@ -6,13 +6,13 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection
 
 from kit.model import CLICK_WINDOW, ClickId, Consent, Identifiers, VisitorId
 from kit.store.people import NOBODY, VERIFIED, Identity, joined, newest_consents, orders_of
 from kit.store.quarantine import Quarantine, serving
 from kit.store.rows import grouped, milliseconds, moment
-from kit.store.tables import identities, links, touchpoints
+from kit.store.statements import Statement, many
 from kit.store.tombstones import visitor_key
 
 _WINDOW = CLICK_WINDOW // timedelta(milliseconds=1)
@@ -115,7 +115,7 @@ def _newest(rows: Iterable[Any], *, at: datetime) -> Identifiers:
 
 def known_of(connection: Connection, *, visitors: set[str], customers: set[str], cookies: set[str]) -> Known:
     """Fetch what is known of these visitors, of these customers' devices, and by these first-party cookies."""
-    sharing = _touches(connection, touchpoints.c.first_party_cookie, cookies)
+    sharing = _touches(connection, _BY_COOKIE, cookies)
     own = _links(connection, visitors | {row.visitor for row in sharing})
     customers = customers | {row.lookup for row in own if row.kind == "customer" and row.level == VERIFIED}
     devices = _devices(connection, customers)
@@ -123,42 +123,36 @@ def known_of(connection: Connection, *, visitors: set[str], customers: set[str],
     return Known(
         links_of=grouped(own, "visitor"),
         devices_of=grouped(devices, "customer"),
-        touches_of=grouped(_touches(connection, touchpoints.c.visitor, everybody), "visitor"),
+        touches_of=grouped(_touches(connection, _BY_VISITOR, everybody), "visitor"),
         sharing=grouped(sharing, "first_party_cookie"),
         decided=newest_consents(connection, everybody | {row.visitor for row in sharing}),
     )
 
 
-_OF_SAME = (identities.c.kind == links.c.kind) & (identities.c.lookup == links.c.lookup)
-_LINKS = (
-    select(links.c.visitor, links.c.kind, links.c.lookup, links.c.level, links.c.at, identities.c.value)
-    .join(identities, _OF_SAME)
-    .where(links.c.visitor.in_(bindparam("visitors", expanding=True)))
+_LINKS = Statement(
+    "SELECT links.visitor, links.kind, links.lookup, links.level, links.at, identities.value"
+    " FROM links JOIN identities ON identities.kind = links.kind AND identities.lookup = links.lookup"
+    " WHERE links.visitor AMONG ?"
 )
 
 
 def _links(connection: Connection, visitors: set[str]) -> Sequence[Any]:
-    return connection.execute(_LINKS, {"visitors": list(visitors)}).all() if visitors else ()
+    return _LINKS.on(connection, many(connection, visitors)).all() if visitors else ()
 
 
-_newest_first = func.row_number().over(partition_by=links.c.lookup, order_by=links.c.at.desc())
-_RANKED = (
-    select(links.c.visitor, links.c.lookup, _newest_first.label("place"))
-    .where(
-        links.c.kind == "customer",
-        links.c.lookup.in_(bindparam("customers", expanding=True)),
-        links.c.level == VERIFIED,
-    )
-    .subquery("ranked")
+_DEVICES = Statement(
+    "SELECT visitor, lookup FROM ("
+    "SELECT visitor, lookup, row_number() OVER (PARTITION BY lookup ORDER BY at DESC) AS place"
+    " FROM links WHERE kind = 'customer' AND lookup AMONG ? AND level = ?"
+    ") AS ranked WHERE place <= ?"
 )
-_DEVICES = select(_RANKED.c.visitor, _RANKED.c.lookup).where(_RANKED.c.place <= MOST_DEVICES)
 
 
 def _devices(connection: Connection, customers: Collection[str]) -> Sequence[Any]:
     """Return every verified link of the newest visitors that are verified as these customers."""
     if not customers:
         return ()
-    found = connection.execute(_DEVICES, {"customers": list(customers)})
+    found = _DEVICES.on(connection, many(connection, customers), VERIFIED, MOST_DEVICES)
     customer_of = {row.visitor: row.lookup for row in found}
     rows = (row for row in _links(connection, set(customer_of)) if row.level == VERIFIED)
     return [_Device(row.visitor, row.kind, row.lookup, row.at, row.value, customer_of[row.visitor]) for row in rows]
@@ -173,15 +167,15 @@ class _Device(NamedTuple):
     customer: str
 
 
-def _touches(connection: Connection, column: Any, keys: set[str]) -> Sequence[Any]:
+def _touches(connection: Connection, statement: Statement, keys: set[str]) -> Sequence[Any]:
     if not keys:
         return ()
-    columns = touchpoints.c
-    return connection.execute(
-        select(
-            columns.id, columns.visitor, columns.vendor, columns.click_id, columns.at, columns.first_party_cookie
-        ).where(column.in_(keys))
-    ).all()
+    return statement.on(connection, many(connection, keys)).all()
+
+
+_TOUCHES = "SELECT id, visitor, vendor, click_id, at, first_party_cookie FROM touchpoints WHERE"
+_BY_VISITOR = Statement(f"{_TOUCHES} visitor AMONG ?")
+_BY_COOKIE = Statement(f"{_TOUCHES} first_party_cookie AMONG ?")
 
 
 def identifiers_by(

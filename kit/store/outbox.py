@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, case, literal_column, select
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, case, literal_column, select
 from kit.model import Clock, Consent, Conversion, Identifiers
 from kit.store.gates import STOPPED, Probe, gate_of, is_mended, pass_gate
 from kit.store.people import newest_consents
-from kit.store.rows import conversion_of, identifiers_of, milliseconds, moment
+from kit.store.rows import conversion_of, identifiers_of, milliseconds, moment, truth
 from kit.store.statements import Statement, many
 from kit.store.tables import deliveries, gates
 
@@ -77,13 +78,14 @@ class Bounds:
     clock: Clock
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Claimed:
     """A delivery that is this worker's until `lease_until`, with all that is needed to send it.
 
-    `payload` is set once an attempt froze it; `orphaned` says that its last attempt's worker is gone without a word,
-    `abandoned` that whoever held it before this claim is dead; `lost` counts those that were, with nothing sent;
-    `revision` is its event's; `probe` is set on the one delivery that passed a gate.
+    Its event is read when it is asked for, not while the store is locked. `payload` is set once an attempt froze it;
+    `orphaned` says that its last attempt's worker is gone without a word, `abandoned` that whoever held it before this
+    claim is dead; `lost` counts those that were, with nothing sent; `revision` is its event's; `probe` is set on the
+    one delivery that passed a gate.
     """
 
     delivery_id: int
@@ -93,8 +95,8 @@ class Claimed:
     event_id: str
     at: datetime
     reported_at: datetime
-    conversion: Conversion
-    identifiers: Identifiers
+    said: str = field(repr=False)
+    known: str = field(repr=False)
     consent: Consent
     created_at: datetime
     attempts: int
@@ -110,14 +112,30 @@ class Claimed:
     probe: Probe | None = None
     abandoned: bool = False
 
+    @cached_property
+    def conversion(self) -> Conversion:
+        return conversion_of(self.said)
+
+    @cached_property
+    def identifiers(self) -> Identifiers:
+        return identifiers_of(self.known)
+
 
 # ---------------------------------------------------------------- claim
 
+_CLAIMED = (
+    "SELECT events.visitor, deliveries.id, deliveries.destination, deliveries.created_at, deliveries.attempts,"
+    " deliveries.crashes, deliveries.lost, deliveries.refused, deliveries.in_doubt, deliveries.batch_limit,"
+    " deliveries.payload, deliveries.attempt, deliveries.outcome,"
+    " events.event_id, events.at, events.reported_at, events.conversion, events.identifiers, events.granted,"
+    " events.signal, events.consent_at, events.revision, deliveries.owner"
+    " FROM deliveries JOIN events ON events.id = deliveries.event"
+)
 # A refund or cancellation never overtakes its purchase: an order's events go to one destination in their order.
 _DUE = Statement(
-    "SELECT deliveries.id, deliveries.lost FROM deliveries JOIN events ON events.id = deliveries.event"
-    " WHERE deliveries.destination = ? AND deliveries.state = 'pending' AND deliveries.due_at <= ? AND NOT EXISTS ("
-    "SELECT 1 FROM deliveries AS earlier, events AS earlier_event"
+    f"{_CLAIMED} WHERE deliveries.destination = ? AND deliveries.state = 'pending'"  # noqa: S608 - ours
+    " AND deliveries.due_at <= ?"
+    " AND NOT EXISTS (SELECT 1 FROM deliveries AS earlier, events AS earlier_event"
     " WHERE earlier_event.order_id = events.order_id AND earlier_event.id < events.id"
     " AND earlier.event = earlier_event.id AND earlier.destination = deliveries.destination"
     " AND earlier.state IN ('pending', 'claimed')"
@@ -126,15 +144,6 @@ _DUE = Statement(
 )
 _LEASE = Statement(
     "UPDATE deliveries SET state = 'claimed', lease_token = ?, lease_until = ?, owner = ? WHERE id AMONG ?"
-)
-_LEASED = Statement(
-    "SELECT events.visitor, deliveries.id, deliveries.destination, deliveries.created_at, deliveries.attempts,"
-    " deliveries.crashes, deliveries.lost, deliveries.refused, deliveries.in_doubt, deliveries.batch_limit,"
-    " deliveries.payload, deliveries.attempt, deliveries.outcome,"
-    " events.event_id, events.at, events.reported_at, events.conversion, events.identifiers, events.granted,"
-    " events.signal, events.consent_at, events.revision"
-    " FROM deliveries JOIN events ON events.id = deliveries.event"
-    " WHERE deliveries.id AMONG ? ORDER BY deliveries.due_at, deliveries.id"
 )
 
 
@@ -148,28 +157,27 @@ def _claim(connection: Connection, asked: Claim) -> list[Claimed]:
     gate = None if asked.ungated else gate_of(connection, asked.destination)
     if gate is not None and gate.until > now and not is_mended(gate, asked.fingerprint):
         return []
-    due = _DUE.on(connection, asked.destination, now, asked.limit if gate is None else 1)
-    ids = _in_safe_company(due.all())
-    if not ids:
+    rows = _in_safe_company(_DUE.on(connection, asked.destination, now, asked.limit if gate is None else 1).all())
+    if not rows:
         return []
     probe = None
     if gate is not None:
         probe = pass_gate(connection, gate, until=asked.now + asked.lease, fingerprint=asked.fingerprint)
         if probe is None:
             return []
-    return _lease(connection, asked, ids, probe=probe)
+    return _lease(connection, asked, rows, probe=probe)
 
 
-def _in_safe_company(due: Sequence[Any]) -> list[int]:
+def _in_safe_company(due: Sequence[Any]) -> Sequence[Any]:
     """Return what is claimed together: one whose claimers keep dying before they can send goes by itself."""
-    suspect = next((place for place, (_, lost) in enumerate(due) if lost >= SUSPECT), len(due))
-    return [id_ for id_, _ in due[: suspect or 1]]
+    suspect = next((place for place, row in enumerate(due) if row.lost >= SUSPECT), len(due))
+    return due[: suspect or 1]
 
 
-def _lease(connection: Connection, asked: Claim, ids: Sequence[int], probe: Probe | None = None) -> list[Claimed]:
-    token, until, these = secrets.token_hex(8), asked.now + asked.lease, many(connection, ids)
-    _LEASE.on(connection, token, milliseconds(until), asked.owner, these)
-    rows = _LEASED.on(connection, these).all()
+def _lease(connection: Connection, asked: Claim, rows: Sequence[Any], probe: Probe | None = None) -> list[Claimed]:
+    """Lease these; what each was before is in its row."""
+    token, until = secrets.token_hex(8), asked.now + asked.lease
+    _LEASE.on(connection, token, milliseconds(until), asked.owner, many(connection, [row.id for row in rows]))
     decided = newest_consents(connection, {row.visitor for row in rows if row.visitor})
     return [_claimed(row, token=token, until=until, decided=decided, probe=probe) for row in rows]
 
@@ -178,9 +186,9 @@ def _claimed(row: Any, *, token: str, until: datetime, decided: dict[str, Consen
     (
         visitor, id_, destination, created_at, attempts, crashes, lost, refused, in_doubt, batch_limit, payload,
         attempt, outcome, event_id, at, reported_at, conversion, identifiers, granted, signal, consent_at, revision,
+        _owner,
     ) = row  # fmt: skip
-    # SQLite tells truth in numbers.
-    consent = Consent(granted=None if granted is None else bool(granted), signal=signal, at=moment(consent_at))
+    consent = Consent(granted=truth(granted), signal=signal, at=moment(consent_at))
     newest = decided.get(visitor)
     final = consent.granted is False and signal in {"gpc", "shop"}
     if not final and newest is not None and newest.granted is not None and newest.at >= consent.at:
@@ -193,8 +201,8 @@ def _claimed(row: Any, *, token: str, until: datetime, decided: dict[str, Consen
         event_id=event_id,
         at=moment(at),
         reported_at=moment(reported_at),
-        conversion=conversion_of(conversion),
-        identifiers=identifiers_of(identifiers),
+        said=conversion,
+        known=identifiers,
         consent=consent,
         created_at=moment(created_at),
         attempts=attempts,
@@ -218,9 +226,9 @@ _RENEW = Statement(
     " WHERE state = 'claimed' AND lease_until > ? AND lease_token = ? RETURNING id"
 )  # fmt: skip
 _LAPSED = Statement(
-    "SELECT id, owner FROM deliveries WHERE destination = ? AND state = 'claimed'"
-    " AND (lease_until < ? OR owner AMONG ?) ORDER BY id LIMIT ?",
-    locking="FOR UPDATE SKIP LOCKED",
+    f"{_CLAIMED} WHERE deliveries.destination = ? AND deliveries.state = 'claimed'"
+    " AND (deliveries.lease_until < ? OR deliveries.owner AMONG ?) ORDER BY deliveries.id LIMIT ?",
+    locking="FOR UPDATE OF deliveries SKIP LOCKED",
 )
 
 
@@ -266,9 +274,9 @@ def claim_lapsed(connection: Connection, asked: Sequence[Takeover]) -> Sequence[
     answers = []
     for one in asked:
         dead = many(connection, one.dead)
-        lapsed = _LAPSED.on(connection, one.destination, milliseconds(one.now), dead, one.limit)
+        lapsed = _LAPSED.on(connection, one.destination, milliseconds(one.now), dead, one.limit).all()
         held = {row.id: row.owner for row in lapsed}
-        found = _lease(connection, one, list(held)) if held else []
+        found = _lease(connection, one, lapsed) if lapsed else []
         answers.append([replace(each, abandoned=held[each.delivery_id] in one.dead) for each in found])
     return answers
 

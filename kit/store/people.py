@@ -6,13 +6,24 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, func, select
 
 from kit.model import ClickId, Consent, Identifiers, Touchpoint, VisitorId
 from kit.store.quarantine import ASSERTED as ASSERTED
 from kit.store.quarantine import QUARANTINE, Quarantine, refuses_identity, refuses_visitor, write_in_its_place
 from kit.store.quarantine import VERIFIED as VERIFIED
-from kit.store.rows import grouped, identifiers_of, identifiers_text, insert_new, milliseconds, moment, upsert
+from kit.store.rows import (
+    grouped,
+    identifiers_of,
+    identifiers_text,
+    insert_many,
+    insert_new,
+    milliseconds,
+    moment,
+    truth,
+    upsert,
+)
+from kit.store.statements import Statement, many
 from kit.store.tables import consents, identities, links, orders, touchpoints
 from kit.store.tombstones import ERASED, erased_among, erased_visitors
 
@@ -82,23 +93,28 @@ def keep_touches(connection: Connection, touches: Sequence[Touch]) -> Sequence[N
     erased = erased_visitors(connection, {touch.visitor for touch in touches})
     kept = _within_room(connection, [(touch, touch.made()) for touch in touches if touch.visitor not in erased])
     rows = [
-        {
-            "visitor": touch.visitor,
-            "vendor": click.vendor,
-            "click_id": click.value,
-            "at": milliseconds(click.clicked_at),
-            "url": made.url,
-            "referrer": made.referrer,
-            "utm": "&".join(f"{name}={value}" for name, value in made.utm.items()) or None,
-            "first_party_cookie": touch.first_party_cookie,
-            "user_agent": _printable(made.user_agent),
-        }
+        (
+            touch.visitor,
+            click.vendor,
+            click.value,
+            milliseconds(click.clicked_at),
+            made.url,
+            made.referrer,
+            "&".join(f"{name}={value}" for name, value in made.utm.items()) or None,
+            touch.first_party_cookie,
+            _printable(made.user_agent),
+        )
         for touch, made in kept
         for click in made.click_ids
     ]
-    insert_new(connection, touchpoints, rows, by=("visitor", "vendor", "click_id"))
+    insert_new(connection, touchpoints, _TOUCHPOINT, rows, by=3)
     keep_consents(connection, [(touch.visitor, touch.consent) for touch, _ in kept])
     return [None] * len(touches)
+
+
+_TOUCHPOINT = (
+    "visitor", "vendor", "click_id", "at", "url", "referrer", "utm", "first_party_cookie", "user_agent",
+)  # fmt: skip
 
 
 def _printable(text: str | None) -> str | None:
@@ -193,19 +209,12 @@ def write_links(connection: Connection, asked: Iterable[Link]) -> None:
     identity_rows, link_rows = [], []
     for link in asked:
         for identity in link.identities:
-            identity_rows.append({"kind": identity.kind, "lookup": identity.lookup, "value": identity.value})
+            identity_rows.append((identity.kind, identity.lookup, identity.value))
             link_rows.append(
-                {
-                    "visitor": link.visitor,
-                    "kind": identity.kind,
-                    "lookup": identity.lookup,
-                    "level": link.level,
-                    "source": link.source,
-                    "at": milliseconds(link.at),
-                }
+                (link.visitor, identity.kind, identity.lookup, link.level, link.source, milliseconds(link.at))
             )
-    insert_new(connection, identities, identity_rows, by=("kind", "lookup"))
-    insert_new(connection, links, link_rows, by=("visitor", "kind", "lookup", "level"))
+    insert_new(connection, identities, ("kind", "lookup", "value"), identity_rows, by=2)
+    insert_new(connection, links, ("visitor", "kind", "lookup", "level", "source", "at"), link_rows, by=4)
 
 
 def keep_decisions(connection: Connection, asked: Sequence[tuple[VisitorId, Consent]]) -> Sequence[None]:
@@ -231,23 +240,18 @@ def keep_consents(connection: Connection, decisions: Sequence[tuple[VisitorId, C
         if known is not None and (known.granted, known.signal) == (consent.granted, consent.signal):
             continue
         newest[visitor] = consent
-        row = {"granted": consent.granted, "signal": consent.signal, "at": milliseconds(consent.at)}
+        row = (consent.granted, consent.signal, milliseconds(consent.at))
         before = kept.get(visitor, [])
         if len(before) < MOST_DECISIONS:
-            new.append({"visitor": visitor, **row})
+            new.append((visitor, *row))
         else:
-            in_place.append({"newest": before[-1].id, **row})
-    if new:
-        connection.execute(consents.insert(), new)
-    if in_place:
-        connection.execute(consents.update().where(consents.c.id == bindparam("newest")), in_place)
+            in_place.append((*row, before[-1].id))
+    insert_many(connection, consents, ("visitor", "granted", "signal", "at"), new)
+    _DECIDE_ANEW.on_each(connection, in_place)
 
 
-_CONSENTS = (
-    select(consents.c.id, consents.c.visitor, consents.c.granted, consents.c.signal, consents.c.at)
-    .where(consents.c.visitor.in_(bindparam("visitors", expanding=True)))
-    .order_by(consents.c.at, consents.c.id)
-)
+_DECIDE_ANEW = Statement("UPDATE consents SET granted = ?, signal = ?, at = ? WHERE id = ?")
+_CONSENTS = Statement("SELECT id, visitor, granted, signal, at FROM consents WHERE visitor AMONG ? ORDER BY at, id")
 
 
 def newest_consents(connection: Connection, visitors: Collection[str]) -> dict[str, Consent]:
@@ -259,11 +263,11 @@ def _decisions(connection: Connection, visitors: Collection[str]) -> dict[str, l
     """Return each visitor's kept decisions, the oldest first."""
     if not visitors:
         return {}
-    return grouped(connection.execute(_CONSENTS, {"visitors": list(visitors)}), "visitor")
+    return grouped(_CONSENTS.on(connection, many(connection, visitors)), "visitor")
 
 
 def _consent_of(row: Any) -> Consent:
-    return Consent(granted=row.granted, signal=row.signal, at=moment(row.at))
+    return Consent(granted=truth(row.granted), signal=row.signal, at=moment(row.at))
 
 
 def keep_orders(connection: Connection, asked: Sequence[OrderLink]) -> Sequence[None]:
@@ -311,7 +315,7 @@ def _newer(link: OrderLink, earlier: OrderLink | None) -> OrderLink:
     return replace(link, identifiers=joined(link.identifiers, earlier.identifiers))
 
 
-_ORDERS = select(orders).where(orders.c.order_id.in_(bindparam("order_ids", expanding=True)))
+_ORDERS = Statement("SELECT order_id, identifiers, granted, signal, at FROM orders WHERE order_id AMONG ?")
 
 
 def orders_of(connection: Connection, order_ids: Collection[str]) -> dict[str, OrderLink]:
@@ -320,11 +324,9 @@ def orders_of(connection: Connection, order_ids: Collection[str]) -> dict[str, O
         return {}
     return {
         row.order_id: OrderLink(
-            order_id=row.order_id,
-            identifiers=identifiers_of(row.identifiers),
-            consent=Consent(granted=row.granted, signal=row.signal, at=moment(row.at)),
+            order_id=row.order_id, identifiers=identifiers_of(row.identifiers), consent=_consent_of(row)
         )
-        for row in connection.execute(_ORDERS, {"order_ids": list(order_ids)})
+        for row in _ORDERS.on(connection, many(connection, order_ids))
     }
 
 

@@ -55,12 +55,8 @@ class DoubleReport:
 def keep_pixel_reports(connection: Connection, told: Sequence[PixelReport]) -> Sequence[None]:
     """Keep the first note of each order and vendor; none of an order whose buyer was erased."""
     erased = _erased(connection, {one.order_id for one in told})
-    rows = [
-        {"order_id": one.order_id, "vendor": one.vendor, "at": milliseconds(one.at)}
-        for one in told
-        if one.order_id not in erased
-    ]
-    insert_new(connection, pixel_reports, rows, by=("order_id", "vendor"))
+    rows = [(one.order_id, one.vendor, milliseconds(one.at)) for one in told if one.order_id not in erased]
+    insert_new(connection, pixel_reports, ("order_id", "vendor", "at"), rows, by=2)
     return [None] * len(told)
 
 

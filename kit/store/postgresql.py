@@ -24,7 +24,7 @@ def engine_of(url: URL, *, lock_timeout: timedelta, read_only: bool) -> Engine:
         "idle_in_transaction_session_timeout": str(LONGEST_IDLE // timedelta(milliseconds=1)),
         **({"transaction_read_only": "on"} if read_only else {}),
     }
-    local = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+    begin = "; ".join(["BEGIN", *(f"SET LOCAL {name} = '{value}'" for name, value in settings.items())])
     # Prepared statements live in a session, and a pooler in between may give the next transaction another one.
     engine = create_engine(
         url,
@@ -35,14 +35,16 @@ def engine_of(url: URL, *, lock_timeout: timedelta, read_only: bool) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def _connect(_dialect: object, _record: object, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        line = _Line.connect(*arguments, **named)
+        # The driver must not begin transactions on its own; `_begin` below does.
+        line = _Line.connect(*arguments, autocommit=True, **named)
         line.longest = (lock_timeout + GRACE).total_seconds()
         return line
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # For each transaction, and for it alone.
-        connection.exec_driver_sql(f"SELECT {local}")
+        # For each transaction, and for it alone, on one way there and back: PostgreSQL takes many statements at once
+        # where they have no parameters.
+        connection.exec_driver_sql(begin, execution_options={"no_parameters": True})
 
     return engine
 

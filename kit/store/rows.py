@@ -1,18 +1,18 @@
 """Values to columns and back: times as epoch milliseconds, identifiers and conversions as JSON text."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from itertools import chain
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
+from pydantic_core import from_json
 from sqlalchemy import ColumnElement, Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 from kit.model import Address, Conversion, Device, Identifiers, Item
+from kit.store.statements import on_all
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -23,12 +23,15 @@ _CONVERSION = {name: field.default for name, field in Conversion.model_fields.it
 _ITEM = {name: field.default for name, field in Item.model_fields.items()}
 _ADDRESS = {name: field.default for name, field in Address.model_fields.items()}
 _DEVICE = {name: field.default for name, field in Device.model_fields.items()}
-#: Rows of one INSERT: SQLite takes 32,766 values in a statement.
-_STATEMENT_ROWS = 1_000
 
 
 def milliseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MILLISECOND
+
+
+def truth(value: Any) -> bool | None:
+    """Return a column's truth as a statement of ours brings it: SQLite tells it in numbers."""
+    return None if value is None else bool(value)
 
 
 # Most of an event's times are the one at which it was reported.
@@ -51,7 +54,7 @@ def conversion_text(conversion: Conversion) -> str:
 
 def conversion_of(text: str) -> Conversion:
     """Return what `conversion_text` wrote. It was checked at the door: here it is only put together again."""
-    said = json.loads(text)
+    said = from_json(text)
     for name in ("value", "margin"):
         if said.get(name) is not None:
             said[name] = Decimal(said[name])
@@ -64,7 +67,7 @@ def conversion_of(text: str) -> Conversion:
             said[name] = _made(kind, said[name], left_out)
     if "items" in said:
         said["items"] = tuple(_item_of(item) for item in said["items"])
-    return _made(Conversion, said, {**_CONVERSION, "extra": {}, "metadata": {}})
+    return _made(Conversion, said, _CONVERSION, extra={}, metadata={})
 
 
 _NESTED: tuple[tuple[str, type[BaseModel], Mapping[str, Any]], ...] = (
@@ -80,24 +83,17 @@ def _item_of(said: dict[str, Any]) -> Item:
     return _made(Item, said, _ITEM)
 
 
-def _made(kind: type[_Model], said: dict[str, Any], left_out: Mapping[str, Any]) -> _Model:
-    """Return the model as pickle would: `model_construct` takes twice as long."""
+def _made(kind: type[_Model], said: dict[str, Any], left_out: Mapping[str, Any], **fresh: Any) -> _Model:
+    """Return the model as pickle would: `model_construct` takes twice as long. `fresh` are defaults of its own."""
     made = kind.__new__(kind)
-    made.__setstate__(
-        {
-            "__dict__": {**left_out, **said},
-            "__pydantic_fields_set__": set(said),
-            "__pydantic_extra__": None,
-            "__pydantic_private__": None,
-        }
-    )
+    _set(made, "__pydantic_fields_set__", set(said))
+    _set(made, "__pydantic_extra__", None)
+    _set(made, "__pydantic_private__", None)
+    _set(made, "__dict__", {**left_out, **fresh, **said})
     return made
 
 
-def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, by: tuple[str, ...]) -> None:
-    """Insert the rows that do not break a unique rule; leave the others as they stand."""
-    if rows:
-        connection.execute(insert(connection, table).on_conflict_do_nothing(), in_order(rows, *by))
+_set = object.__setattr__
 
 
 def insert_many(
@@ -107,26 +103,17 @@ def insert_many(
 
     For the hot path: SQLAlchemy's own takes three times as long to bring rows of dicts to the driver.
     """
-    head = f"INSERT INTO {table.name} ({','.join(columns)}) VALUES "  # noqa: S608 - the tables' own names
-    found: list[Any] = []
-    for start in range(0, len(rows), _STATEMENT_ROWS):
-        some = rows[start : start + _STATEMENT_ROWS]
-        values = tuple(chain.from_iterable(some))
-        marks = _marks(connection.dialect.name, connection.dialect.paramstyle, len(some), len(columns))
-        result = connection.exec_driver_sql(f"{head}{marks} {tail}", values)
-        if result.returns_rows:
-            found += result.all()
-    return found
+    text = f"INSERT INTO {table.name} ({','.join(columns)}) VALUES ? {tail}"  # noqa: S608 - the tables' own names
+    return on_all(connection, text, rows)
 
 
-@lru_cache(maxsize=512)
-def _marks(dialect: str, style: str, rows: int, columns: int) -> str:
-    """Return the places of the values in a statement as the driver, which may be the shop's own, wants them."""
-    if style == "numeric_dollar":
-        marks = [f"${number}" for number in range(1, rows * columns + 1)]
-    else:
-        marks = ["?" if dialect == "sqlite" else "%s"] * (rows * columns)
-    return ",".join(f"({','.join(marks[start : start + columns])})" for start in range(0, len(marks), columns))
+def insert_new(
+    connection: Connection, table: Table, columns: Sequence[str], rows: Iterable[tuple[Any, ...]], *, by: int
+) -> None:
+    """Insert the rows that do not break a unique rule; leave the others as they stand. `by` columns are the key."""
+    # By key: two writers that lock the same rows in the same order cannot deadlock.
+    in_order = sorted(rows, key=lambda row: row[:by])
+    insert_many(connection, table, columns, in_order, "ON CONFLICT DO NOTHING")
 
 
 def upsert(

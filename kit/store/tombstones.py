@@ -2,10 +2,10 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection
 
 from kit.identity import lookup_key
-from kit.store.tables import tombstones
+from kit.store.statements import Statement, many
 
 #: The reason of a delivery, and the signal of an event and of an order's snapshot, whose person was erased.
 ERASED = "erased"
@@ -17,16 +17,12 @@ def visitor_key(visitor: str) -> str:
 
 
 # On PostgreSQL its lock on the table tells an erasure who may keep something: a backup that reads it has another.
-_AMONG = (
-    select(tombstones.c.key)
-    .where(tombstones.c.key.in_(bindparam("keys", expanding=True)))
-    .with_for_update(read=True, key_share=True)
-)
+_AMONG = Statement("SELECT key FROM tombstones WHERE key AMONG ?", locking="FOR KEY SHARE")
 
 
 def erased_among(connection: Connection, keys: Collection[str]) -> frozenset[str]:
     """Return which of these keys have a tombstone, for a transaction that keeps nothing of them."""
-    return frozenset(connection.scalars(_AMONG, {"keys": list(keys)})) if keys else frozenset()
+    return frozenset(_AMONG.on(connection, many(connection, keys)).scalars()) if keys else frozenset()
 
 
 def erased_visitors(connection: Connection, visitors: Collection[str]) -> set[str]:

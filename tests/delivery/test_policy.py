@@ -20,6 +20,7 @@ from kit.destinations.wire import Exchange
 from kit.model import ClickId, Consent, Conversion, DeliveryState, Dispatch, Identifiers, Verdict
 from kit.store.attempts import Settlement
 from kit.store.outbox import Claimed
+from kit.store.rows import conversion_text, identifiers_text
 from tests.delivery.test_retry import CLAIMED
 from tests.support import FPC, NOON, adroll, rokt
 
@@ -100,7 +101,9 @@ def clicked(**ages: float) -> Claimed:
     at = NOON - timedelta(days=10)
     clicks = tuple(ClickId(vendor, f"{vendor}-click", at - timedelta(days=days)) for vendor, days in ages.items())
     given = {"order_id": "1", "value": "19.90", "currency": "USD"}
-    return replace(CLAIMED, at=at, conversion=Conversion(**given), identifiers=Identifiers(click_ids=clicks))
+    return replace(
+        CLAIMED, at=at, said=conversion_text(Conversion(**given)), known=identifiers_text(Identifiers(click_ids=clicks))
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,7 +117,8 @@ def test_a_vendor_is_told_no_click_older_than_its_window(
     destination = made(click_window=timedelta(days=window), base_url="http://127.0.0.1:1")
     claimed = clicked(**{destination.vendor: days})
     known = replace(claimed.identifiers, first_party_cookie=FPC, email="jane@example.com", ip="12.34.56.89")
-    claimed = replace(claimed, identifiers=replace(known, url="https://shop.com/", user_agent="Browser/1.0"))
+    known = replace(known, url="https://shop.com/", user_agent="Browser/1.0")
+    claimed = replace(claimed, known=identifiers_text(known))
 
     found = looked_at(destination, claimed)
 
@@ -342,7 +346,7 @@ def test_what_is_no_list_of_destinations_is_refused(given: Any) -> None:
 
 def test_a_conversion_of_a_test_is_not_part_of_this() -> None:
     """`takes` is asked before shadow: what is left out has no payload."""
-    claimed = replace(CLAIMED, conversion=Conversion(order_id="1", test=True))
+    claimed = replace(CLAIMED, said=conversion_text(Conversion(order_id="1", test=True)))
 
     found = looked_at(Parcel(takes=()), claimed)
 

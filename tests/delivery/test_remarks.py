@@ -13,6 +13,7 @@ from kit.destinations import Rockerbox
 from kit.destinations.base import Judgement
 from kit.model import Conversion, Dispatch, Verdict
 from kit.store.attempts import Settlement
+from kit.store.rows import conversion_text
 from tests.delivery.test_policy import Parcel, looked_at
 from tests.delivery.test_retry import CLAIMED
 from tests.delivery.world import world
@@ -72,7 +73,7 @@ def test_what_is_not_sent_yet_has_no_remark() -> None:
 
 def test_a_shadow_says_what_it_would_have_remarked() -> None:
     """A shop that tries a destination out learns the same of its orders as a live one."""
-    known = replace(CLAIMED, conversion=Conversion(order_id="1", customer_id="c-1"))
+    known = replace(CLAIMED, said=conversion_text(Conversion(order_id="1", customer_id="c-1")))
 
     found = looked_at(Remarking(mode="shadow"), known)
 

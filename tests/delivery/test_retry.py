@@ -10,6 +10,7 @@ from kit.destinations.base import Judgement
 from kit.model import HORIZON, Consent, Conversion, DeliveryState, Identifiers, Verdict
 from kit.store.gates import Probe
 from kit.store.outbox import Claimed
+from kit.store.rows import conversion_text, identifiers_text
 from tests.support import NOON
 
 CLAIMED = Claimed(
@@ -20,8 +21,8 @@ CLAIMED = Claimed(
     event_id="event",
     at=NOON,
     reported_at=NOON,
-    conversion=Conversion(order_id="1"),
-    identifiers=Identifiers(),
+    said=conversion_text(Conversion(order_id="1")),
+    known=identifiers_text(Identifiers()),
     consent=Consent(granted=True, signal="test", at=NOON),
     created_at=NOON,
     attempts=0,
