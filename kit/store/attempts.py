@@ -109,7 +109,7 @@ def open_attempts(connection: Connection, asked: Sequence[Opening]) -> Sequence[
     ids = [each.delivery_id for one in asked for each in one.deliveries]
     held = {row[0]: row[1:] for row in _HELD.on(connection, many(connection, ids))}
     earlier = [one.after for one in asked if one.after is not None]
-    still_open = set(_STILL_OPEN.on(connection, many(connection, earlier)).scalars()) if earlier else set()
+    still_open = {row.id for row in _STILL_OPEN.on(connection, many(connection, earlier))} if earlier else set()
     allowed = [
         one
         for one in asked
@@ -222,7 +222,7 @@ def close(connection: Connection, asked: Sequence[Closing]) -> Sequence[None]:
     seen = [(each, values) for each, values in settled if each.revision is not None]
     if seen:
         # A report that is about to fill the gap is waited for: it would find nothing to bring back, and we the old gap.
-        _UNCHANGED.on(connection, many(connection, [each.delivery_id for each, _ in seen])).all()
+        _UNCHANGED.on(connection, many(connection, [each.delivery_id for each, _ in seen]))
     _SETTLE_AS_SEEN.on_each(connection, [(*values, each.delivery_id, each.revision) for each, values in seen])
     _LOOK_AGAIN.on_each(connection, [(each.token, each.delivery_id) for each, _ in seen])
     return [None] * len(asked)

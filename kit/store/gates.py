@@ -48,7 +48,7 @@ class Probe:
 
 def gate_of(connection: Connection, destination: str) -> Any:
     """Return the row of this destination's gate, or None."""
-    return _BY_NAME.on(connection, destination).one_or_none()
+    return next(iter(_BY_NAME.on(connection, destination)), None)
 
 
 def gates_until(connection: Connection, destinations: Iterable[str]) -> dict[str, int]:
@@ -81,7 +81,7 @@ def set_gate(
     if gate is None and probe is None:
         return
     # Locked, so that an operator's stop, or what another worker heard, does not come in between.
-    known = _TO_CHANGE.on(connection, destination).one_or_none()
+    known = next(iter(_TO_CHANGE.on(connection, destination)), None)
     if known is not None and known.state == STOPPED:
         return
     here = gates.c.destination == destination

@@ -63,7 +63,7 @@ _RENAME = Statement("UPDATE events SET order_id = ? WHERE id = ?")
 
 
 def _archive(connection: Connection, orders: Collection[str | None]) -> None:
-    ended: Sequence[Any] = _ENDED.on(connection, many(connection, [order for order in orders if order])).all()
+    ended = _ENDED.on(connection, many(connection, [order for order in orders if order]))
     _RENAME.on_each(connection, [(f"{order}@{moment(at):%Y-%m-%d}", id_) for id_, order, at in ended])
 
 
@@ -96,7 +96,7 @@ _STATES = Statement(
 
 def states(connection: Connection, event_ids: Sequence[str]) -> Counter[tuple[str, str | None]]:
     """Return how many of these jobs stand in each state, for each reason."""
-    rows: Sequence[Any] = _STATES.on(connection, many(connection, event_ids)).all()
+    rows = _STATES.on(connection, many(connection, event_ids))
     return Counter({(state, reason): number for state, reason, number in rows})
 
 

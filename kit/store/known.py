@@ -137,7 +137,7 @@ _LINKS = Statement(
 
 
 def _links(connection: Connection, visitors: set[str]) -> Sequence[Any]:
-    return _LINKS.on(connection, many(connection, visitors)).all() if visitors else ()
+    return _LINKS.on(connection, many(connection, visitors)) if visitors else ()
 
 
 _DEVICES = Statement(
@@ -170,7 +170,7 @@ class _Device(NamedTuple):
 def _touches(connection: Connection, statement: Statement, keys: set[str]) -> Sequence[Any]:
     if not keys:
         return ()
-    return statement.on(connection, many(connection, keys)).all()
+    return statement.on(connection, many(connection, keys))
 
 
 _TOUCHES = "SELECT id, visitor, vendor, click_id, at, first_party_cookie FROM touchpoints WHERE"

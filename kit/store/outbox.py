@@ -157,7 +157,7 @@ def _claim(connection: Connection, asked: Claim) -> list[Claimed]:
     gate = None if asked.ungated else gate_of(connection, asked.destination)
     if gate is not None and gate.until > now and not is_mended(gate, asked.fingerprint):
         return []
-    rows = _in_safe_company(_DUE.on(connection, asked.destination, now, asked.limit if gate is None else 1).all())
+    rows = _in_safe_company(_DUE.on(connection, asked.destination, now, asked.limit if gate is None else 1))
     if not rows:
         return []
     probe = None
@@ -237,7 +237,7 @@ def renew(connection: Connection, asked: Sequence[Renewal]) -> Sequence[frozense
     answers = []
     for one in asked:
         kept = _RENEW.on(connection, milliseconds(one.until), milliseconds(one.now), one.token)
-        answers.append(frozenset(kept.scalars()))
+        answers.append(frozenset(row.id for row in kept))
     return answers
 
 
@@ -274,7 +274,7 @@ def claim_lapsed(connection: Connection, asked: Sequence[Takeover]) -> Sequence[
     answers = []
     for one in asked:
         dead = many(connection, one.dead)
-        lapsed = _LAPSED.on(connection, one.destination, milliseconds(one.now), dead, one.limit).all()
+        lapsed = _LAPSED.on(connection, one.destination, milliseconds(one.now), dead, one.limit)
         held = {row.id: row.owner for row in lapsed}
         found = _lease(connection, one, lapsed) if lapsed else []
         answers.append([replace(each, abandoned=held[each.delivery_id] in one.dead) for each in found])

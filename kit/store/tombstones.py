@@ -22,7 +22,7 @@ _AMONG = Statement("SELECT key FROM tombstones WHERE key AMONG ?", locking="FOR 
 
 def erased_among(connection: Connection, keys: Collection[str]) -> frozenset[str]:
     """Return which of these keys have a tombstone, for a transaction that keeps nothing of them."""
-    return frozenset(_AMONG.on(connection, many(connection, keys)).scalars()) if keys else frozenset()
+    return frozenset(row.key for row in _AMONG.on(connection, many(connection, keys))) if keys else frozenset()
 
 
 def erased_visitors(connection: Connection, visitors: Collection[str]) -> set[str]:

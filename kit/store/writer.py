@@ -26,6 +26,7 @@ _Result = TypeVar("_Result")
 #: A verb of the store: plain, synchronous, for as many arguments as were queued at once.
 Verb = Callable[[Connection, Sequence[_Argument]], Sequence[_Result]]
 
+NO_ANSWER = "no answer in time"
 #: The most calls that one transaction takes.
 GROUP = 512
 #: How long to wait for the callers of the last group, as a share of what its commit took, and in seconds at most.
@@ -61,6 +62,10 @@ class LoopWaiter:
 
     def told(self, outcome: Any) -> None:
         _tell([(self, outcome)])
+
+    def give_up(self) -> None:
+        """Wait no longer; for the loop's own thread."""
+        _resolve([(self.future, StoreUnavailable(NO_ANSWER))])
 
 
 class ThreadWaiter:

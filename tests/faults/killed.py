@@ -17,7 +17,7 @@ from kit.delivery.worker import Worker
 from kit.destinations.wire import Wire
 from kit.model import ClickId, Consent, DeliveryState, Identifiers, VisitorId, utc_now
 from kit.sandbox import Addresses
-from kit.store import Store, overview, people, writer
+from kit.store import Store, overview, people, statements, writer
 from kit.store.retention import Retention, prune
 from tests.support import FPC, KEY, adroll, rockerbox, rokt
 
@@ -104,7 +104,15 @@ def killed_at_statement(nth: int | None) -> Callable[[], int]:
         if seen == nth:
             die()
 
+    run = statements.run
+
+    def counted_and_run(*given: Any, **named: Any) -> Any:
+        counted()
+        return run(*given, **named)
+
+    # By SQLAlchemy, and by ourselves.
     event.listen(Engine, "before_cursor_execute", counted)
+    statements.run = counted_and_run
     event.listen(Engine, "commit", counted)
     return lambda: seen
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from kit import ConfigurationError, Conversion, Kit, StoreUnavailable
 from kit.model import DeliveryState
-from kit.store import postgresql
+from kit.store import postgresql, statements
 from kit.store.attempts import Closing, Opening, Settlement, close, open_attempts
 from kit.store.events import report
 from kit.store.gates import Gate, gate_of, pass_gate, set_gate
@@ -180,7 +180,9 @@ async def test_a_writer_that_is_frozen_in_the_middle_is_given_up(
     kit.store.close()
 
 
-async def test_what_is_opened_is_locked_until_it_is_written(database: str, tmp_path: Path) -> None:
+async def test_what_is_opened_is_locked_until_it_is_written(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A worker stopped between looking at its lease and opening the attempt: nobody takes the delivery meanwhile."""
     kit = make_kit(tmp_path, destinations=[rokt()])
     await kit.report(order(1))
@@ -199,11 +201,14 @@ async def test_what_is_opened_is_locked_until_it_is_written(database: str, tmp_p
     taken: list[list[Claimed]] = []
     engine = create_engine(kit.store.url)
 
-    @event.listens_for(engine, "before_cursor_execute")
-    def _stopped(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+    run = statements.run
+
+    def stopped(connection: Connection, statement: str, *given: Any, **named: Any) -> Any:
         if statement.startswith("INSERT INTO attempts"):
             taken.append(kit.store.write_sync(claim_lapsed, later))
+        return run(connection, statement, *given, **named)
 
+    monkeypatch.setattr(statements, "run", stopped)
     with engine.begin() as slow:
         (attempt,) = open_attempts(slow, [opening])
     engine.dispose()
