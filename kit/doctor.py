@@ -86,7 +86,7 @@ async def _store(kit: Kit, *, read_all: bool) -> AsyncIterator[Finding]:
         yield Finding("durability", "good", found.durable_by)
     if read_all and kit.store.url.get_backend_name() == "sqlite":
         yield (
-            Finding("file", "bad", broken, "stop the shop, keep a copy, restore a backup")
+            Finding("file", "bad", broken, "stop the shop, keep a copy; README: Restoring a backup")
             if broken
             else Finding("file", "good", "undamaged")
         )
