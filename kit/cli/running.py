@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gc
 import signal
 from typing import Annotated
 
@@ -97,6 +98,9 @@ def sandbox(
 
 async def _work(attribution: Kit) -> None:
     await attribution.ready()
+    # What is loaded by now stays: no collection need look through it again.
+    gc.collect()
+    gc.freeze()
     names = ", ".join(f"{one.name} ({one.mode})" for one in attribution.destinations)
     console.print(f"delivering to {names or 'nobody: no destination is configured'}", markup=False)
     loop = asyncio.get_running_loop()

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from datetime import datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from weakref import WeakSet
 
@@ -238,8 +239,10 @@ class Lane:
         return all(repeat_is_safe(self.destination, each.sending, now=now) for each in batch)
 
     def _outlasts(self, batch: Sequence[Ready]) -> bool:
-        ids = [each.claimed.delivery_id for each in batch]
-        return batch[0].lease.outlasts(ids, now=self._clock(), steady=self._steady())
+        return self._lasts(batch[0].lease, {each.claimed.delivery_id for each in batch})
+
+    def _lasts(self, lease: Lease, deliveries: Set[int]) -> bool:
+        return lease.outlasts(deliveries, now=self._clock(), steady=self._steady())
 
     async def _attempt(self, batch: Sequence[Ready], turn: Turn | None) -> Closing | None:
         """Commit an open attempt, send, judge, and return what is to be written down; None when nothing was tried."""
@@ -277,7 +280,9 @@ class Lane:
         if attempt is None:
             await self._hand_back(batch)
             return None
-        exchange = await self._wire.send(request, lease=lambda: self._outlasts(batch))
+        # Asked again and again, right before each byte.
+        asked = partial(self._lasts, batch[0].lease, set(opening.payloads))
+        exchange = await self._wire.send(request, lease=asked)
         if exchange.answer is not None:
             self._answers.saw(exchange.answer, now=self._clock())
         closing = self._closing(attempt, batch, exchange, run_out=self._has_run_out(kept, exchange))

@@ -1,7 +1,7 @@
 """How long what was claimed is ours: a lease ends by the clock that all workers share, and by one that nobody steps."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -29,17 +29,17 @@ class Lease:
     """
 
     token: str
-    deliveries: Collection[int]
+    deliveries: Set[int]
     until: datetime
     steady_until: float
     gated: bool = False
 
-    def outlasts(self, deliveries: Collection[int], *, now: datetime, steady: float) -> bool:
+    def outlasts(self, deliveries: Set[int], *, now: datetime, steady: float) -> bool:
         """Return whether a request that begins now ends while these are ours."""
         needed = DEADLINE + MARGIN
         lasts = now + needed < self.until and steady + needed.total_seconds() < self.steady_until
-        return lasts and all(delivery in self.deliveries for delivery in deliveries)
+        return lasts and deliveries <= self.deliveries
 
-    def renewed(self, deliveries: Collection[int], *, until: datetime, steady_until: float) -> None:
+    def renewed(self, deliveries: Set[int], *, until: datetime, steady_until: float) -> None:
         """Keep these until then; the others are lost."""
         self.deliveries, self.until, self.steady_until = deliveries, until, steady_until

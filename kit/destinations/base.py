@@ -458,7 +458,7 @@ def json_object(body: bytes) -> Mapping[str, object] | None:
 
 def without_empty(pairs: Mapping[str, _V | None]) -> dict[str, _V]:
     """Return the pairs that say something: no None, no empty text, list or object."""
-    return {key: value for key, value in pairs.items() if value is not None and value not in ("", (), [], {})}
+    return {key: value for key, value in pairs.items() if value or isinstance(value, (int, float))}
 
 
 def extras(conversion: Conversion, *, ours: Collection[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Delivering what waits, to a vendor on this machine that answers at once, beside clients that record nothing.
 
     python -m tests.benchmarks drain
-    python -m tests.benchmarks.bench_drain [--batched 2000] [--singles 300] [--rounds 2] [--no-postgresql]
+    python -m tests.benchmarks.bench_drain [--batched 10000] [--singles 2000] [--rounds 2] [--no-postgresql]
 
 Each measured party is a process of its own; its seconds of processor are its own, those of the sink and of PostgreSQL
 are not in them. Parties take turns; every figure is the best of its rounds. "everything" means that each request was
@@ -197,7 +197,7 @@ def claim_and_settle(server: Server, url: str, events: int, rounds: int) -> list
     return rows
 
 
-def run(batched: int = 2000, singles: int = 300, rounds: int = 2, *, postgresql: bool = True) -> list[Row]:
+def run(batched: int = 10_000, singles: int = 2_000, rounds: int = 2, *, postgresql: bool = True) -> list[Row]:
     with sink() as url:
         rows = to_vendor(url, ("AdRoll, page views", "Rokt"), batched, 100, rounds)
         rows += to_vendor(url, ("Rockerbox", "AdRoll, purchases"), singles, 1, rounds)
@@ -210,8 +210,8 @@ def run(batched: int = 2000, singles: int = 300, rounds: int = 2, *, postgresql:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Delivering what waits, beside clients that record nothing.")
-    parser.add_argument("--batched", type=int, default=2000)
-    parser.add_argument("--singles", type=int, default=300)
+    parser.add_argument("--batched", type=int, default=10_000)
+    parser.add_argument("--singles", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--no-postgresql", action="store_true")
     options = parser.parse_args()

@@ -7,6 +7,7 @@ FILL events are reported first. With the word `bare` for STORE, it posts the sam
 
 import asyncio
 import cProfile
+import gc
 import json
 import sys
 from collections.abc import Sequence
@@ -115,7 +116,7 @@ async def deliver(kit: Kit) -> None:
     """Run the worker until nothing waits."""
     running = asyncio.create_task(kit.worker.run())
     while await kit.store.read(_waits):  # noqa: ASYNC110 - another process may take the last
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
     kit.worker.stop()
     await running
 
@@ -172,6 +173,9 @@ async def ours(store: str, destination: Destination, count: int, *, page: bool, 
     await kit.ready()
     await fill(kit, count, page=page)
     await kit.store.read(_waits)
+    # As `kit worker` does.
+    gc.collect()
+    gc.freeze()
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     with spent() as facts:
