@@ -71,28 +71,37 @@ FAULTS: dict[str, tuple[dict[str, Any], tuple[str, str | None]]] = {
 IN_DOUBT = {"reset before", "reset during", "reset after", "closed"}
 
 
+@asynccontextmanager
+async def faulty(folder: Path, make: Make, vendor_of: Callable[[Sandbox], Vendor], fault: str) -> AsyncIterator[World]:
+    """A shop with this one destination, whose vendor has the fault before it."""
+    clock = FrozenClock()
+    sandbox = Sandbox(clock=clock)
+    async with sandbox.serving() as vendors:
+        kit = make_kit(folder, destinations=[make(vendors, sandbox.credentials)], clock=clock)
+        vendor_of(sandbox).answers(**FAULTS[fault][0])
+        yield World(kit, sandbox, clock)
+        kit.store.close()
+
+
+async def until_well(it: World, *, turns: int = 4, wait: timedelta = timedelta(minutes=20)) -> None:
+    for _ in range(turns):
+        await it.drain()
+        it.clock.passes(wait)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("surface", SURFACES)
 async def test_an_order_is_counted_once_through_each_fault(tmp_path: Path, surface: str, fault: str) -> None:
     """Delivered when the vendor is well again, or dead with its words; counted once, or not at all."""
     make, vendor_of = SURFACES[surface]
-    script, ends = FAULTS[fault]
-    clock = FrozenClock()
-    sandbox = Sandbox(clock=clock)
-    vendor = vendor_of(sandbox)
-    async with sandbox.serving() as vendors:
-        kit = make_kit(tmp_path, destinations=[make(vendors, sandbox.credentials)], clock=clock)
-        it = World(kit, sandbox, clock)
-        vendor.answers(**script)
+    async with faulty(tmp_path, make, vendor_of, fault) as it:
         await it.order("order-1")
-        for _ in range(4):
-            await it.drain()
-            clock.passes(timedelta(minutes=20))
+        await until_well(it)
         (row,) = await it.rows("order-1")
-        kit.store.close()
+        vendor = vendor_of(it.sandbox)
 
     held = surface == "adroll" and fault in IN_DOUBT
-    assert (row.state, row.reason) == (("held", "outcome_unknown") if held else ends)
+    assert (row.state, row.reason) == (("held", "outcome_unknown") if held else FAULTS[fault][1])
     arrived = row.state == "delivered" or (held and fault != "reset before")
     assert vendor.orders == ({"order-1": 1} if arrived else {})
     assert vendor.refusals == ()
@@ -124,24 +133,6 @@ def _deletion(at: Addresses, held: Credentials) -> Destination:
 
 def _postback(at: Addresses, _: Credentials) -> Destination:
     return rokt(base_url=at.rokt_url, postback=True)
-
-
-@asynccontextmanager
-async def faulty(folder: Path, make: Make, vendor_of: Callable[[Sandbox], Vendor], fault: str) -> AsyncIterator[World]:
-    """A shop with this one destination, whose vendor has the fault before it."""
-    clock = FrozenClock()
-    sandbox = Sandbox(clock=clock)
-    async with sandbox.serving() as vendors:
-        kit = make_kit(folder, destinations=[make(vendors, sandbox.credentials)], clock=clock)
-        vendor_of(sandbox).answers(**FAULTS[fault][0])
-        yield World(kit, sandbox, clock)
-        kit.store.close()
-
-
-async def until_well(it: World, *, turns: int = 4, wait: timedelta = timedelta(minutes=20)) -> None:
-    for _ in range(turns):
-        await it.drain()
-        it.clock.passes(wait)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
