@@ -125,6 +125,9 @@ def to_vendor(url: str, vendors: tuple[str, ...], events: int, batch: int, round
     cases: Cases = {}
     for vendor in vendors:
         cases[f"{vendor}: ours, everything recorded"] = lambda vendor=vendor: sqlite(url, vendor, events)  # type: ignore[misc]
+        cases[f"{vendor}: reading and writing JSON alone"] = lambda vendor=vendor: peer(  # type: ignore[misc]
+            _WORKER, "floor", url, vendor, events
+        )
         cases[f"{vendor}: bare httpx-aiohttp, nothing"] = lambda vendor=vendor: peer(  # type: ignore[misc]
             _WORKER, "bare", url, vendor, events
         )

@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.bench_drain_worker STORE SINK CASE FILL [PROFILE]
 
-FILL events are reported first. With the word `bare` for STORE, it posts the same bytes by httpx over aiohttp alone.
+FILL events are reported first. With the word `bare` for STORE it posts the same bytes by httpx over aiohttp alone; with
+`floor` it reads the events as they are stored and writes the vendor's JSON, and sends and records nothing.
 """
 
 import asyncio
@@ -20,11 +21,11 @@ from sqlalchemy import Connection, literal_column, select
 
 from kit import Conversion, Item, Kit, Limits
 from kit.destinations import Destination, Rockerbox
-from kit.destinations.base import Answer, Judgement, Sending
+from kit.destinations.base import Answer, Judgement, Sending, encoded
 from kit.model import ClickId, DeliveryState, Dispatch, Identifiers, event_id_of
 from kit.store.attempts import Closing, Settlement, close
 from kit.store.outbox import Claim, claim
-from kit.store.rows import identifiers_text
+from kit.store.rows import conversion_of, conversion_text, identifiers_of, identifiers_text
 from kit.store.tables import deliveries, events
 from tests.benchmarks.peers.spent import spent
 from tests.support import FPC, KEY, adroll, rockerbox, rokt
@@ -168,6 +169,20 @@ async def bare(destination: Destination, count: int, *, page: bool) -> None:
             await asyncio.gather(*(caller() for _ in range(destination.max_in_flight)))
 
 
+def floor(destination: Destination, count: int, *, page: bool) -> None:
+    """Do what no worker can leave out: read each event as it is stored, check it, write the vendor's JSON."""
+    now, known = datetime.now(UTC), identifiers_text(KNOWN)
+    stored = [conversion_text(conversion(number, page=page)) for number in range(count)]
+    gc.collect()
+    gc.freeze()
+    with spent():
+        for said in stored:
+            event = conversion_of(said)
+            told = Dispatch(event_id=event.event_id, at=now, conversion=event, identifiers=identifiers_of(known))
+            destination.check(told, now=now)
+            encoded(destination.payload(told, now=now))
+
+
 async def ours(store: str, destination: Destination, count: int, *, page: bool, only_settle: bool) -> None:
     kit = kit_of(store, destination)
     await kit.ready()
@@ -193,6 +208,9 @@ def main() -> None:
     page = case.startswith("AdRoll, page")
     if store == "bare":
         asyncio.run(bare(destination_of(case, sink), count, page=page))
+        return
+    if store == "floor":
+        floor(destination_of(case, sink), count, page=page)
         return
     work = ours(store, destination_of(case, sink), count, page=page, only_settle=case == "settle")
     if profile:

@@ -4,7 +4,8 @@
     python -m tests.benchmarks.bench_stall [--seconds 3] [--rounds 3]
 
 The loop spins; every 2 ms an order is reported without being waited for, 500 a second, and the longest gap since the
-one before is noted. Beside it the same loop with nothing reported, and with the bare insert of the same rows on it.
+one before is noted. Beside it the same loop with nothing reported, with the order made and dropped, and with the bare
+insert of the same rows on it.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from kit import Kit
+from kit import Conversion, Kit
 from tests.benchmarks.bench_report import Bare, Numbers, conversion
 from tests.benchmarks.table import Row, show
 from tests.support import make_kit
@@ -58,6 +59,10 @@ def reporting(kit: Kit, numbers: Numbers) -> Act:
     return lambda: kit.report(conversion(numbers.take(1)[0]))
 
 
+def made(_: Conversion) -> None:
+    return None
+
+
 async def measure(folder: Path, seconds: float, rounds: int) -> dict[str, list[Gaps]]:
     kit = make_kit(folder, store_timeout=timedelta(seconds=30))
     numbers = Numbers()
@@ -65,6 +70,7 @@ async def measure(folder: Path, seconds: float, rounds: int) -> dict[str, list[G
     bare = Bare(folder / "kit.db")
     cases: dict[str, Act] = {
         "nothing": lambda: None,
+        "the order made alone": lambda: made(conversion(numbers.take(1)[0])),
         "report": reporting(kit, numbers),
         "the bare commit on the loop": lambda: bare.commit(1),
     }
