@@ -1,10 +1,12 @@
 """A report in the shop's own transaction: order and report are there together, or neither is."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Column, MetaData, String, Table, create_engine, func, select
+from sqlalchemy import Column, MetaData, String, Table, create_engine, event, func, select
+from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -55,6 +57,33 @@ async def test_an_async_connection_does_as_well(shop: Kit) -> None:
         await shop.report(purchase(), connection=connection)
     await engine.dispose()
 
+    assert len(await rows(shop)) == 3
+
+
+async def test_a_report_that_is_cancelled_half_way_cannot_be_committed(shop: Kit) -> None:
+    """By the shop's own timeout, between event and deliveries: nothing is kept, and the next report is whole."""
+    engine = create_async_engine(shop.store.url)
+    told: list[str] = []
+    async with engine.connect() as connection:
+        await connection.execute(select(1))
+        reporting = asyncio.create_task(shop.report(purchase(), connection=connection))
+
+        @event.listens_for(engine.sync_engine, "before_cursor_execute")
+        def _cancelled(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            told.append(" ".join(statement.split()[:3]))
+            if told[-1] == "INSERT INTO events":
+                reporting.get_loop().call_soon(reporting.cancel)
+
+        with pytest.raises(asyncio.CancelledError):
+            await reporting
+        with pytest.raises(PendingRollbackError):
+            await connection.commit()
+    await engine.dispose()
+
+    # Whoever listens to their own engine hears of every statement on it.
+    assert told[-1] == "INSERT INTO events"
+    assert await rows(shop) == []
+    assert (await shop.report(purchase())).new
     assert len(await rows(shop)) == 3
 
 

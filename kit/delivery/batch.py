@@ -58,9 +58,9 @@ def prepared(
         return _unsent(one, "consent", told_of(one.consent), curable=True)
     if expired(one, now=now, horizon=destination.horizon):
         return _dead(one, "expired", "older than the retry horizon")
-    whole = Dispatch(event_id=one.event_id, at=one.at, conversion=one.conversion, identifiers=one.identifiers)
-    dispatch = destination.within_window(whole)
     try:
+        whole = Dispatch(event_id=one.event_id, at=one.at, conversion=one.conversion, identifiers=one.identifiers)
+        dispatch = destination.within_window(whole)
         if not destination.allows(one.consent):
             return _unsent(one, "consent", told_of(one.consent), curable=True)
         if not destination.wants(dispatch):

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import ClassVar, Literal, TypeVar
@@ -458,7 +459,7 @@ def json_object(body: bytes) -> Mapping[str, object] | None:
 
 def without_empty(pairs: Mapping[str, _V | None]) -> dict[str, _V]:
     """Return the pairs that say something: no None, no empty text, list or object."""
-    return {key: value for key, value in pairs.items() if value or isinstance(value, (int, float))}
+    return {key: value for key, value in pairs.items() if value or isinstance(value, (int, float, Decimal))}
 
 
 def extras(conversion: Conversion, *, ours: Collection[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from kit.errors import ConfigurationError
 from kit.store.mounts import network_of
+from kit.store.statements import OWN
 from kit.store.tables import meta
 from kit.store.turn import Turn
 
@@ -93,6 +94,7 @@ def connect(url: URL, *, lock_timeout: timedelta, read_only: bool = False) -> En
     engine = create_engine(
         url,
         connect_args={"timeout": seconds, "check_same_thread": False},
+        execution_options=OWN,
         hide_parameters=True,
     )
 

@@ -82,10 +82,10 @@ class Bounds:
 class Claimed:
     """A delivery that is this worker's until `lease_until`, with all that is needed to send it.
 
-    Its event is read when it is asked for, not while the store is locked. `payload` is set once an attempt froze it;
-    `orphaned` says that its last attempt's worker is gone without a word, `abandoned` that whoever held it before this
-    claim is dead; `lost` counts those that were, with nothing sent; `revision` is its event's; `probe` is set on the
-    one delivery that passed a gate.
+    `said` and `known` are its event's conversion and identifiers as they are stored: JSON, decoded when asked for, not
+    while the store is locked. `payload` is set once an attempt froze it; `orphaned` says that its last attempt's
+    worker is gone without a word, `abandoned` that whoever held it before this claim is dead; `lost` counts those that
+    were, with nothing sent; `revision` is its event's; `probe` is set on the one delivery that passed a gate.
     """
 
     delivery_id: int
@@ -275,9 +275,9 @@ def claim_lapsed(connection: Connection, asked: Sequence[Takeover]) -> Sequence[
     for one in asked:
         dead = many(connection, one.dead)
         lapsed = _LAPSED.on(connection, one.destination, milliseconds(one.now), dead, one.limit)
-        held = {row.id: row.owner for row in lapsed}
         found = _lease(connection, one, lapsed) if lapsed else []
-        answers.append([replace(each, abandoned=held[each.delivery_id] in one.dead) for each in found])
+        pairs = zip(found, lapsed, strict=True)
+        answers.append([replace(each, abandoned=row.owner in one.dead) for each, row in pairs])
     return answers
 
 

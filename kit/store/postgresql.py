@@ -8,6 +8,8 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 
+from kit.store.statements import OWN
+
 #: How long the server waits for the next statement of one of our transactions before it gives the transaction up: a
 #: writer that is frozen or cut off in the middle must not keep its rows from the others.
 LONGEST_IDLE = timedelta(seconds=10)
@@ -29,6 +31,7 @@ def engine_of(url: URL, *, lock_timeout: timedelta, read_only: bool) -> Engine:
     engine = create_engine(
         url,
         pool_pre_ping=True,
+        execution_options=OWN,
         hide_parameters=True,
         connect_args={"prepare_threshold": None, "connect_timeout": max(2, int(lock_timeout.total_seconds()))},
     )

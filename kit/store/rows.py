@@ -84,7 +84,7 @@ def _item_of(said: dict[str, Any]) -> Item:
 
 
 def _made(kind: type[_Model], said: dict[str, Any], left_out: Mapping[str, Any], **fresh: Any) -> _Model:
-    """Return the model as pickle would: `model_construct` takes twice as long. `fresh` are defaults of its own."""
+    """Return the model as pickle would: `model_construct` takes twice as long. No two may share a `fresh` default."""
     made = kind.__new__(kind)
     _set(made, "__pydantic_fields_set__", set(said))
     _set(made, "__pydantic_extra__", None)

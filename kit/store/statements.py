@@ -3,7 +3,8 @@
 import json
 import re
 from collections import namedtuple
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from functools import lru_cache
 from itertools import chain, count
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+#: Of the store's own engines' connections: nobody else listens to them, and nobody is cancelled on them.
+OWN: Mapping[str, bool] = {"kit_own": True}
 #: Rows of one statement: SQLite takes 32,766 values.
 _AT_ONCE = 1_000
 
@@ -24,18 +27,15 @@ class Statement:
     __slots__ = ("_row", "_texts")
 
     def __init__(self, text: str, *, locking: str = "") -> None:
-        shared = f"{text} {locking}".replace("AMONG ?", "= ANY(?)")
-        numbers = count(1)
-        # By how the driver, which may be the shop's own, marks the place of a value: only SQLite's has question marks.
         self._texts = {
-            "qmark": text.replace("AMONG ?", "IN (SELECT value FROM json_each(?))"),
-            "numeric_dollar": re.sub(r"\?", lambda _: f"${next(numbers)}", shared),
-        } | dict.fromkeys(("format", "pyformat"), shared.replace("?", "%s"))
+            "sqlite": text.replace("AMONG ?", "IN (SELECT value FROM json_each(?))"),
+            "postgresql": f"{text} {locking}".replace("AMONG ?", "= ANY(?)"),
+        }
         self._row: Callable[[Any], Any] | None = None
 
     def on(self, connection: Connection, *values: Any) -> list[Any]:
         """Run it; returns its rows."""
-        columns, rows = run(connection, self._texts[connection.dialect.paramstyle], values)
+        columns, rows = run(connection, self._texts[connection.dialect.name], values)
         if self._row is None:
             self._row = _row_of(columns)
         return list(map(self._row, rows))
@@ -43,7 +43,7 @@ class Statement:
     def on_each(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         """Run it once for each row of values."""
         if rows:
-            run(connection, self._texts[connection.dialect.paramstyle], rows, each=True)
+            run(connection, self._texts[connection.dialect.name], list(rows))
 
 
 def on_all(connection: Connection, text: str, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -51,58 +51,54 @@ def on_all(connection: Connection, text: str, rows: Sequence[tuple[Any, ...]]) -
     found: list[Any] = []
     for start in range(0, len(rows), _AT_ONCE):
         some = rows[start : start + _AT_ONCE]
-        places = _places(connection.dialect.paramstyle, len(some), len(some[0]))
+        places = ",".join([f"({','.join('?' * len(some[0]))})"] * len(some))
         values = tuple(chain.from_iterable(some))
         found += run(connection, text.replace("VALUES ?", f"VALUES {places}"), values)[1]
     return found
 
 
-def _row_of(columns: Sequence[Any]) -> Callable[[Any], Any]:
-    row: Any = namedtuple("Row", " ".join(column[0] for column in columns), rename=True)  # type: ignore[misc]
+def _row_of(columns: Sequence[str]) -> Callable[[Any], Any]:
+    row: Any = namedtuple("Row", " ".join(columns), rename=True)  # type: ignore[misc]
     made: Callable[[Any], Any] = row._make
     return made
 
 
-def run(connection: Connection, text: str, values: Sequence[Any], *, each: bool = False) -> tuple[Any, Sequence[Any]]:
-    """Run a statement in SQLAlchemy's transaction, with these values or with `each` of them; returns columns and rows.
+def run(
+    connection: Connection, text: str, values: tuple[Any, ...] | list[tuple[Any, ...]]
+) -> tuple[Sequence[str], Sequence[Any]]:
+    """Run a statement with these values, or once for each of a list of them; returns its columns' names and its rows.
 
-    What goes wrong is raised as SQLAlchemy raises it, without the values. `Connection.exec_driver_sql` does the same in
-    four times what SQLite needs for a short statement.
+    On a connection of the store's own by the driver's cursor: SQLAlchemy takes four times what SQLite needs for a short
+    statement. What goes wrong there is raised as SQLAlchemy raises it, without text and values.
     """
+    if connection.dialect.name != "sqlite":
+        text = _marked(text, connection.dialect.paramstyle)
+    if not connection.get_execution_options().get("kit_own"):
+        result = connection.exec_driver_sql(text, values)
+        return (list(result.keys()), result.all()) if result.returns_rows else ((), ())
     # As each statement of SQLAlchemy's does: else its commit would know of nothing to commit.
     if not connection.in_transaction():
         connection.begin()
-    line, dialect = connection.connection, connection.dialect
-    cursor = line.cursor()
+    dialect, line = connection.dialect, connection.connection
     try:
-        (cursor.executemany if each else cursor.execute)(text, values)
-        columns = cursor.description or ()
-        rows = cursor.fetchall() if columns else ()
+        with closing(line.cursor()) as cursor:
+            (cursor.executemany if isinstance(values, list) else cursor.execute)(text, values)
+            columns = [column[0] for column in cursor.description or ()]
+            return columns, cursor.fetchall() if columns else ()
     except dialect.loaded_dbapi.Error as error:
-        if gone := dialect.is_disconnect(error, line.dbapi_connection, cursor):
+        if gone := dialect.is_disconnect(error, line.dbapi_connection, None):
             connection.invalidate(error)
-        raise DBAPIError.instance(
-            None,
-            None,
-            error,
-            dialect.loaded_dbapi.Error,
-            hide_parameters=True,
-            connection_invalidated=gone,
-            dialect=dialect,
-        ) from error
-    finally:
-        cursor.close()
-    return columns, rows
+        known = dialect.loaded_dbapi.Error
+        raise DBAPIError.instance(None, None, error, known, connection_invalidated=gone, dialect=dialect) from error
 
 
-@lru_cache(maxsize=512)
-def _places(style: str, rows: int, columns: int) -> str:
-    """Return a place for each value, as the driver, which may be the shop's own, wants it."""
+@lru_cache(maxsize=128)
+def _marked(text: str, style: str) -> str:
+    """Return the statement as a driver of PostgreSQL's, which may be the shop's own, wants its values' places."""
     if style == "numeric_dollar":
-        marks = [f"${number}" for number in range(1, rows * columns + 1)]
-    else:
-        marks = ["?" if style == "qmark" else "%s"] * (rows * columns)
-    return ",".join(f"({','.join(marks[start : start + columns])})" for start in range(0, len(marks), columns))
+        numbers = count(1)
+        return re.sub(r"\?", lambda _: f"${next(numbers)}", text)
+    return text.replace("?", "%s")
 
 
 def many(connection: Connection, values: Collection[int] | Collection[str]) -> Any:

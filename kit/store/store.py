@@ -179,6 +179,8 @@ class Store:
         ending = loop.call_at(ends, waiter.give_up)
         try:
             result: _Result = await waiter.future
+        except TimeoutError:
+            raise StoreUnavailable(NO_ANSWER) from None
         except SQLAlchemyError as error:
             raise StoreUnavailable(type(error).__name__) from None
         finally:

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, select
 
 from kit import Conversion, StoreUnavailable
 from kit.delivery.lane import Lane
@@ -26,6 +28,7 @@ from kit.store.overview import (
     standings,
     told,
 )
+from kit.store.tables import deliveries, events
 from tests.delivery.world import VISITOR, FrozenSteady, worker_of, world
 from tests.support import FPC, NOON, FrozenClock, eventually, make_kit, rockerbox, rokt
 
@@ -581,6 +584,29 @@ async def test_an_error_in_a_shops_destination_leaves_no_value_in_the_log(
     made.store.close()
     assert "jane@example.com" not in caplog.text
     assert "ValueError in payload" in str([record.__dict__ for record in caplog.records])
+
+
+async def test_an_event_that_cannot_be_read_holds_nobody_up(tmp_path: Path) -> None:
+    """A row that somebody edited by hand is dead with its reason; the others of its claim are delivered."""
+    broken = events.update().where(events.c.order_id == "order-2").values(conversion='{"value": "much"}')
+
+    def breaks(connection: Connection, asked: Sequence[None]) -> Sequence[None]:
+        connection.execute(broken)
+        return asked
+
+    async with world(tmp_path, Rokt) as it:
+        for number in (1, 2, 3):
+            await it.order(f"order-{number}")
+        await it.kit.store.write(breaks, None)
+        await it.drain()
+
+        query = select(events.c.order_id, deliveries.c.state, deliveries.c.reason).join_from(events, deliveries)
+        found = await it.kit.store.read(lambda connection: connection.execute(query.order_by(events.c.id)).all())
+        assert found == [
+            ("order-1", "delivered", None),
+            ("order-2", "dead", "unmappable"),
+            ("order-3", "delivered", None),
+        ]
 
 
 async def test_a_lifespan_that_ends_at_once_ends(tmp_path: Path) -> None:
