@@ -17,7 +17,7 @@ from kit.consent import ConsentPolicy, ConsentRule, Signals
 from kit.delivery.worker import Worker
 from kit.destinations import Destination, RoktAudience, RoktDeletion
 from kit.erasing import Erased, Erasing
-from kit.errors import ConfigurationError, KitError, StoreUnavailable
+from kit.errors import ConfigurationError, KitError, StoreFull, StoreUnavailable
 from kit.intake import HasScope, Intake, Person
 from kit.model import Clock, Consent, Conversion, Identifiers, Reported, Touchpoint, Visitor, VisitorId, utc_now
 from kit.opening import Opening
@@ -307,8 +307,11 @@ class Kit:
         if link is not None:
             await self.store.write(people.assert_links, link, until=until)
 
-    async def keep_consent(self, request: HasScope, granted: bool) -> None:
-        """Keep this visitor's decision; the newest one counts when anything is sent. The store's silence is counted."""
+    async def keep_consent(self, request: HasScope, granted: bool, *, of_known: bool = False) -> None:
+        """Keep this visitor's decision; the newest one counts when anything is sent. The store's silence is counted.
+
+        With `of_known`, and in a store that fills up, only a no is kept, of a visitor of whom anything else is.
+        """
         capture = capture_of(request)
         # Of the cookie itself: a request that already says no shows no visitor any more.
         who = capture.reading().stored() if capture is not None else None
@@ -322,7 +325,13 @@ class Kit:
         decision = Consent(granted=granted, signal=signal, at=self.clock())
         try:
             until = await self.ready()
-            await self.store.write(people.keep_decisions, (who.id, decision), until=until)
+            try:
+                verb = people.keep_refusals if of_known else people.keep_decisions
+                await self.store.write(verb, (who.id, decision), until=until)
+            except StoreFull:
+                if granted:
+                    raise
+                await self.store.write(people.keep_refusals, (who.id, decision), until=until)
         except UNANSWERED as error:
             self.faults.count("consent", error)
 

@@ -16,7 +16,7 @@ from kit.errors import ConfigurationError, StoreFull
 from kit.store.attempts import open_attempts
 from kit.store.events import report, report_from_page
 from kit.store.outbox import claim
-from kit.store.people import assert_links, keep_links, keep_orders, keep_touches
+from kit.store.people import assert_links, keep_decisions, keep_links, keep_orders, keep_touches
 from kit.store.tables import deliveries, metadata
 
 log = logging.getLogger("kit")
@@ -34,7 +34,7 @@ _NOTHING = 64 * 1024
 _REPORTS = frozenset({report, report_from_page})
 #: From this share of a limit on, what anybody can make a page say is refused: there is room left for orders.
 CROWDED = 0.8
-_FROM_PAGES = frozenset({report_from_page, keep_touches, assert_links})
+_FROM_PAGES = frozenset({report_from_page, keep_touches, assert_links, keep_decisions})
 #: Without ballast also what is kept as best it can be, and what would begin a request: what is left is for settlements.
 _PUT_OFF = _REPORTS | _FROM_PAGES | {keep_links, keep_orders, claim, open_attempts}
 
@@ -51,8 +51,8 @@ class Limits:
     """How much the store may hold. Past a limit `report` raises StoreFull, until 95 % of it is reached again.
 
     From 80 % on what anybody can send is refused, so that nobody can fill it before an order: page views and what pages
-    `track`, and from 80 % of `store_bytes` also touchpoints (their cookies still have them), what pages identify, and
-    their notes of pixels.
+    `track`, and from 80 % of `store_bytes` also touchpoints (their cookies still have them), what pages identify, their
+    notes of pixels, and decisions, but for a no of a visitor of whom the store has anything.
 
     `waiting`          deliveries that wait to be sent; 5,000,000.
     `store_bytes`      bytes that the store's tables and indexes take; 2 GiB.
@@ -60,8 +60,8 @@ class Limits:
     `ballast_bytes`    bytes of a file beside SQLite's, let go when the disk is full, so that what is under way can
                        still be written down; 8 MiB. It is made again when twice as much is free.
 
-    None or 0 switches a limit off. Orders' links, verified links and consents are kept as long as the disk takes them;
-    settling, replaying and deleting always run. Raises ConfigurationError for a negative number.
+    None or 0 switches a limit off. Orders' links and verified links are kept as long as the disk takes them; settling,
+    replaying and deleting always run. Raises ConfigurationError for a negative number.
     """
 
     waiting: int | None = 5_000_000

@@ -224,6 +224,26 @@ def keep_decisions(connection: Connection, asked: Sequence[tuple[VisitorId, Cons
     return [None] * len(asked)
 
 
+_OF_WHOM_SOMETHING_IS_KEPT = Statement(
+    " UNION ".join(
+        f"SELECT visitor FROM {table} WHERE visitor AMONG ?"  # noqa: S608 - the tables' own names
+        for table in ("touchpoints", "links", "orders", "consents", "events")
+    )
+)
+
+
+def keep_refusals(connection: Connection, asked: Sequence[tuple[VisitorId, Consent]]) -> Sequence[None]:
+    """Do as `keep_decisions`, for visitors of whom anything is kept: another's no has nothing to stop.
+
+    It stands in their browser all the same. Anybody can say no for ever new visitors, and a store that fills up takes
+    what any of its own visitors says.
+    """
+    visitors = many(connection, {visitor for visitor, _ in asked})
+    known = {row.visitor for row in _OF_WHOM_SOMETHING_IS_KEPT.on(connection, *[visitors] * 5)}
+    keep_decisions(connection, [(visitor, consent) for visitor, consent in asked if visitor in known])
+    return [None] * len(asked)
+
+
 def keep_consents(connection: Connection, decisions: Sequence[tuple[VisitorId, Consent]]) -> None:
     """Keep a decision where it differs from the visitor's newest one; past `MOST_DECISIONS` in its place."""
     if not decisions:

@@ -47,7 +47,7 @@ def endpoints(
     `body_timeout`, from pages of the same origin, of `Kit(origins=…)`, and with `cookie_domain` of the same site.
     `track` names the events that pages may report; list purchase only where nothing else reports it, for anybody can
     post what a page can. Past one of the `limits` nothing is kept of a post, and the answer is the one of everybody;
-    only a no to `consent` always counts.
+    only a no to `consent` always counts: in its browser, and in the store where that has anything of the visitor.
     """
     limiter = Limiter(limits)
     verbs: dict[str, Verb] = {
@@ -55,7 +55,8 @@ def endpoints(
         "/identify": _Limited(Identify(limiter), limiter),
         "/track": _Limited(Track(checked_names(track)), limiter),
         "/pixels": _Limited(note_pixel, limiter),
-        "/consent": _Limited(decide, limiter, unless=_is_a_no),
+        # Whoever says no takes no turn of somebody behind the same address who will say yes.
+        "/consent": _by_decision(_Limited(decide, limiter), no=_Limited(decide, Limiter(limits), past=refuse)),
         "/reset": reset,
     }
     posts = [Route(path, _Post(kit, verb, body_timeout.total_seconds())) for path, verb in verbs.items()]
@@ -73,26 +74,26 @@ def endpoints(
 
 
 class _Limited:
-    """A verb that does nothing for who has posted too much, and does not tell; but for bodies that are not counted."""
+    """A verb that does nothing for who has posted too much, or what it does `past` the limits; and does not tell."""
 
-    def __init__(self, verb: Verb, limiter: Limiter, *, unless: Callable[[object], bool] = lambda _: False) -> None:
+    def __init__(self, verb: Verb, limiter: Limiter, *, past: Verb | None = None) -> None:
         self.verb = verb
         self.limiter = limiter
-        self.unless = unless
+        self.past = past
 
     async def __call__(self, kit: Kit, request: Request, body: object) -> Cookies | HTTPStatus:
-        if not self.unless(body) and (limit := self.limiter.passed(request)) is not None:
-            kit.faults.count(f"limits.{limit}")
-            return ()
-        return await self.verb(kit, request, body)
+        if (limit := self.limiter.passed(request)) is None:
+            return await self.verb(kit, request, body)
+        kit.faults.count(f"limits.{limit}")
+        return () if self.past is None else await self.past(kit, request, body)
 
 
-def _is_a_no(body: object) -> bool:
-    """Return whether a post to consent must count, whoever sends it and how often.
+def _by_decision(other: Verb, *, no: Verb) -> Verb:
+    async def decided(kit: Kit, request: Request, body: object) -> Cookies | HTTPStatus:
+        is_no = isinstance(body, dict) and body.get("granted") is False
+        return await (no if is_no else other)(kit, request, body)
 
-    A no that repeats one writes nothing, and a no that follows a yes comes as seldom as a yes does: those are limited.
-    """
-    return isinstance(body, dict) and body.get("granted") is False
+    return decided
 
 
 class _ByName:
@@ -174,16 +175,27 @@ async def decide(kit: Kit, request: Request, body: object) -> Cookies | HTTPStat
     except ValidationError:
         return HTTPStatus.BAD_REQUEST
     await kit.keep_consent(request, decision.granted)
+    return _told(kit, request, decision.granted)
+
+
+async def refuse(kit: Kit, request: Request, _body: object) -> Cookies | HTTPStatus:
+    """Take a no past the limits: it counts in its browser, and in the store where that has anything of the visitor."""
+    await kit.keep_consent(request, False, of_known=True)
+    return _told(kit, request, False)
+
+
+def _told(kit: Kit, request: Request, granted: bool) -> Cookies:
+    """Return the cookie in which pages read the decision; after a no also the removal of the kit's own."""
     capture = capture_of(request)
     attributes = capture.reading().visitor_attributes() if capture is not None else None
     if capture is None or attributes is None:
         return ()
-    answer = b"granted" if decision.granted else b"denied"
+    answer = b"granted" if granted else b"denied"
     lines = [consent.COOKIE + b"=" + answer + attributes.replace(b"; HttpOnly", b"")]
     if b"; Domain=" in attributes:
         # kit.js sets a host's own when it could not reach us; it would stand beside this one.
         lines.insert(0, consent.COOKIE + b"=; Path=/; Max-Age=0")
-    if decision.granted:
+    if granted:
         return lines
     reading = capture.reading()
     return (*lines, removal_line(kit.rules), *_first_party_removals(reading.host, reading.first_party_attributes()))

@@ -6,10 +6,12 @@ import os
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from kit import ConfigurationError, Conversion, Kit, Limits, StoreFull, StoreUnavailable
 from kit.destinations import Rokt
@@ -17,9 +19,11 @@ from kit.model import ClickId, Consent, Identifiers, Touchpoint, VisitorId
 from kit.sandbox import Sandbox
 from kit.store import people
 from kit.store.events import report, report_from_page
+from kit.store.limits import _bytes_of, look
 from kit.store.outbox import Claim, claim
 from kit.store.overview import told
-from tests.support import NOON, FrozenClock, eventually, make_kit, rokt
+from kit.store.tables import consents
+from tests.support import NOON, Browser, FrozenClock, eventually, make_kit, rokt
 
 MIB = 1024 * 1024
 VISITOR = VisitorId("v" * 22)
@@ -75,7 +79,7 @@ async def test_past_the_waiting_limit_reports_are_refused_until_well_below_it(tm
 
 @pytest.mark.usefixtures("both_engines", "at_once")
 async def test_a_refusal_names_its_limit_and_what_to_do_and_nothing_else_is_refused(tmp_path: Path) -> None:
-    """A store past its size: a report is a StoreUnavailable for the shop; links, decisions and the outbox go on."""
+    """A store past its size: a report is a StoreUnavailable for the shop; links, noes and the outbox go on."""
     kit = make_kit(tmp_path, destinations=[rokt(mode="shadow")], limits=only(waiting=1), clock=FrozenClock())
     await accepted(kit, range(2))
     kit.store.close()
@@ -87,14 +91,40 @@ async def test_a_refusal_names_its_limit_and_what_to_do_and_nothing_else_is_refu
         kit.sync.report(order(3))
     link = people.OrderLink(order_id="4", identifiers=Identifiers(visitor=VISITOR), consent=GRANTED)
     await kit.store.write(people.keep_orders, link)
-    await kit.store.write(people.keep_decisions, (VISITOR, GRANTED))
+    no = Consent(granted=False, signal="page", at=NOON)
+    await kit.store.write(people.keep_refusals, (VISITOR, no))
     await kit.worker.drain()
 
+    decided = await kit.store.read(lambda connection: people.newest_consents(connection, {VISITOR}))
     found = await kit.store.read(lambda connection: told(connection))
     kit.store.close()
     assert isinstance(refused.value, StoreFull)
     assert refused.value.limit == "store_bytes"
     assert [row.state for row in found] == ["skipped", "skipped"]
+    assert decided == {VISITOR: no}
+
+
+@pytest.mark.usefixtures("both_engines", "at_once")
+async def test_a_store_that_fills_up_takes_the_noes_of_those_who_are_in_it(tmp_path: Path) -> None:
+    """From 80 % on, a landing's visitor who says no is not told of; one who is in it nowhere adds nothing to it."""
+    kit = make_kit(tmp_path, destinations=[rokt()], clock=FrozenClock())
+    kit.open()
+    known, unknown = Browser(kit), Browser(kit)
+    await known.open("/?rtid=click1234")
+    await kit.store.write(look, None)
+    size = await kit.store.read(_bytes_of)
+    kit.store.close()
+    kit = make_kit(tmp_path, destinations=[rokt()], limits=only(store_bytes=size + size // 10), clock=FrozenClock())
+    for browser, granted in ((known, False), (unknown, False), (unknown, True)):
+        browser.kit = kit
+        await browser.open("/")
+        await browser.open("/decide", method="POST", act=partial(kit.keep_consent, granted=granted))
+
+    by_page = select(consents.c.granted).where(consents.c.signal == "page")
+    kept = await kit.store.read(lambda connection: connection.scalars(by_page).all())
+    kit.store.close()
+    assert kept == [False]
+    assert kit.faults.counts["consent"] == 1
 
 
 @pytest.mark.usefixtures("both_engines", "at_once")

@@ -337,7 +337,22 @@ async def test_a_no_takes_no_turn_of_anybody(kit: Kit) -> None:
         answer = await post(client, "/consent", {"granted": True}, ADDRESS)
 
     assert answered(answer) == "granted"
-    assert not kit.faults.counts
+    assert dict(kit.faults.counts) == {"limits.address": 9}
+
+
+async def test_new_visitors_without_end_who_say_no_do_not_fill_the_store(kit: Kit) -> None:
+    """One address, a new visitor each time: what is past the limit counts in its own browser alone."""
+    async with client_of(kit, limits=limits(address=Rate(posts=5, per=DAY))) as client:
+        answers = []
+        for _ in range(20):
+            client.cookies.clear()
+            await post(client, "/reset", {}, ADDRESS)
+            answers.append(answered(await post(client, "/consent", {"granted": False}, ADDRESS)))
+        rows = await kit.store.read(_decided)
+
+    assert answers == ["denied"] * 20
+    assert rows == [False] * 5
+    assert kit.faults.counts["limits.address"] == 15
 
 
 @pytest.mark.parametrize("body", [{}, [], "no", {"granted": 0}, {"granted": "false"}, {"granted": None}])
