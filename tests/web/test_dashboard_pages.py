@@ -245,7 +245,7 @@ async def test_a_destination_that_cannot_build_it_breaks_no_page(
     assert (page.status_code, later.status_code) == (200, 200)
     assert page.text.count("What would be sent now") == 1
     assert later.text.count("What would be sent now") == 0
-    assert "Rokt is no destination of this shop any more, and 1 wait." in words(overview)
+    assert "Rokt is no destination of this shop any more, and 1 waits." in words(overview)
 
 
 async def test_a_pixel_that_reported_the_order_too_is_named(tmp_path: Path) -> None:
@@ -314,6 +314,14 @@ async def test_an_order_that_is_not_there_is_said(kit: Kit, asked: str) -> None:
         (
             Gate(state="failing", until=NOON, reason="HTTP 500", since=NOON),
             "down Rokt answers with errors since 12:00 UTC (HTTP 500). Orders are kept, and it is being asked again",
+        ),
+        (
+            Gate(state="stopped", until=NOON + DAY, reason="by operator", since=NOON),
+            "paused Rokt is paused by operator since 12:00 UTC. Orders are kept",
+        ),
+        (
+            Gate(state="stopped", until=NOON + DAY, reason="price import", since=NOON),
+            "paused Rokt is paused since 12:00 UTC (price import). Orders are kept",
         ),
     ],
     ids=lambda one: one.state if isinstance(one, Gate) else "",
@@ -610,6 +618,10 @@ async def test_a_held_delivery_is_decided(listed: World, outcome: str, state: tu
         ("pause", {}),
         ("replay", {"destination": "rokt", "state": "delivered", "event": "any"}),
         ("replay", {"destination": "rokt", "state": "held"}),
+        ("replay", {"destination": "rokt", "state": "dead", "event": ""}),
+        ("replay", {"destination": "rokt", "state": "dead", "event": "e\x00"}),
+        ("replay", {"destination": "rokt", "state": "dead", "event": "e" * 201}),
+        ("replay", {"destination": "rokt", "state": "dead", "reason": "\u0085"}),
         ("replay", {"state": "dead"}),
         ("resolve", {"event": "any", "destination": "adroll", "outcome": "burn"}),
         ("resolve", {"destination": "adroll", "outcome": "again"}),
@@ -624,6 +636,34 @@ async def test_what_no_button_sends_is_refused(listed: World, button: str, form:
 
     assert answer.status_code == 400
     assert await asyncio.to_thread(standings, listed.kit.store) == before
+
+
+@pytest.mark.parametrize("named", ["R\u00e9f\u00a0123", "\u0627\u200d\u0644", "a\u202eb"])
+async def test_whatever_a_shop_may_call_an_order_has_its_page(kit: Kit, named: str) -> None:
+    """A no-break space, a joiner, a mark that turns the direction: listed, found by its name, and opened."""
+    await kit.report(Conversion(order_id=named, event_id=named[:3], email="jane@example.com"))
+
+    async with looking_at(kit) as client:
+        listed = await client.get("orders", params={"order": named})
+        opened = await client.get("order", params={"id": named[:3]})
+
+    assert listed.text.count("order?id=") == 1
+    assert (opened.status_code, f"Order {named}" in opened.text) == (200, True)
+
+
+async def test_an_order_that_is_numbered_by_an_e_mail_shows_none(kit: Kit) -> None:
+    """Neither in the list nor on its page nor in what is sent; it is found by its number all the same."""
+    await kit.report(Conversion(order_id="jane@example.com", value="1.00", currency="USD"), consent=True)
+
+    async with looking_at(kit) as client:
+        listed = await client.get("orders")
+        found = await client.get("orders", params={"order": "jane@example.com"})
+        opened = await client.get(f"order?id={await event_of(kit, 'jane@example.com')}")
+
+    assert "[email]" in listed.text
+    assert "Order [email]" in opened.text
+    assert "order?id=" in found.text
+    assert "jane@" not in listed.text + opened.text
 
 
 async def test_no_button_sends_against_consent(kit: Kit) -> None:

@@ -43,7 +43,10 @@ async def resume(dashboard: Dashboard, form: Form) -> Response:
 async def replay(dashboard: Dashboard, form: Form) -> Response:
     """Send one delivery again, or all that failed at a destination; never what was delivered."""
     event_id, destination, state = text(form, "event"), text(form, "destination"), text(form, "state")
-    # Without an event it is about many: only what failed.
+    # Without an event, or a reason, it is about more: not where there is one that cannot be read.
+    if any(name in form and text(form, name) is None for name in ("event", "reason")):
+        return _unreadable(dashboard)
+    # Of many only what failed.
     if destination is None or state not in ({DeliveryState.DEAD} if event_id is None else _REPLAYABLE):
         return _unreadable(dashboard)
     asked = Replay(

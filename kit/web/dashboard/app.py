@@ -82,13 +82,20 @@ class _Door:
 
     async def _may_look(self, request: Request) -> bool:
         try:
-            answer: Any = await asyncio.to_thread(self.authorize, request)
+            answer: Any = await asyncio.to_thread(self._asked, request)
             if inspect.isawaitable(answer):
                 answer = await answer
         except Exception:  # noqa: BLE001 - the shop's own code
             self.kit.faults.count("dashboard.authorize")
             return False
         return answer is True
+
+    def _asked(self, request: Request) -> Any:
+        try:
+            return self.authorize(request)
+        except StopIteration as error:
+            # `next()` of nothing: no thread can hand that over to a coroutine.
+            raise LookupError from error
 
     async def _found(self, request: Request, name: str) -> Response:
         if name in ACTIONS:
@@ -136,7 +143,9 @@ def _moved(scope: Scope, name: str) -> Response | None:
 
 async def _form(request: Request) -> Mapping[str, str] | HTTPStatus:
     body = await body_of(request)
-    return body if isinstance(body, HTTPStatus) else dict(parse_qsl(body.decode(errors="replace")))
+    if isinstance(body, HTTPStatus):
+        return body
+    return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
 
 
 def _style(version: str) -> Response:

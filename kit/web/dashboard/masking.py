@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from kit import identity
 from kit.destinations.base import masked
 from kit.model import Conversion, Identifiers
 from kit.store.impersonal import PERSONAL
@@ -33,10 +34,10 @@ _KNOWN = ("visitor", "first_party_cookie", "email", "phone", "customer_id", "ip"
 def facts(conversion: Conversion, buyer: Collection[str]) -> frozenset[str]:
     """Return the texts and numbers that a shop said of the order itself, as texts, but for those of its `buyer`.
 
-    A customer's number may be the same as a quantity: then neither is shown.
+    A customer's number may be the same as a quantity: then neither is shown, nor an e-mail that numbers an order.
     """
     ours = conversion.model_dump(mode="json", exclude=set(PERSONAL), exclude_unset=True)
-    return frozenset(_leaves(ours)) - frozenset(buyer)
+    return frozenset(leaf for leaf in _leaves(ours) if not identity.holds_address(leaf)) - frozenset(buyer)
 
 
 def without(buyer: Collection[str], text: str | None) -> str:

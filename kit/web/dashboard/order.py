@@ -6,10 +6,11 @@ from datetime import datetime
 from functools import partial
 from urllib.parse import urlsplit
 
+from kit import identity
 from kit.destinations.base import Destination, first_sending
 from kit.devices import device_name
 from kit.kit import Kit
-from kit.model import DeliveryState, Dispatch
+from kit.model import Conversion, DeliveryState, Dispatch
 from kit.store import looking
 from kit.store.journey import Touch, journey
 from kit.store.looking import Delivery, Story
@@ -96,7 +97,7 @@ def read_order(kit: Kit, event_id: str) -> OrderPage | None:
     now = kit.clock()
     return OrderPage(
         event_id=story.event_id,
-        title=f"Order {story.conversion.order_id}" if story.conversion.order_id else story.conversion.name,
+        title=_title(story.conversion),
         name=story.conversion.name,
         value=story.value or "",
         at=story.at,
@@ -110,6 +111,11 @@ def read_order(kit: Kit, event_id: str) -> OrderPage | None:
         steps=list(_steps(story, touches)),
         sections=[_section(one, story, configured.get(one.destination), now=now) for one in story.deliveries],
     )
+
+
+def _title(conversion: Conversion) -> str:
+    # Some shops number orders by e-mail address.
+    return f"Order {identity.without_addresses(conversion.order_id)}" if conversion.order_id else conversion.name
 
 
 def _steps(story: Story, touches: Sequence[Touch]) -> Iterator[Step]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import partial
 from urllib.parse import urlencode
 
+from kit import identity
 from kit.kit import Kit
 from kit.model import DeliveryState
 from kit.store import looking
@@ -83,7 +84,7 @@ def destination_names(kit: Kit, counted: Sequence[Standing]) -> list[str]:
 def _row(line: Line, columns: Sequence[str]) -> Row:
     return Row(
         event_id=line.event_id,
-        order=line.order_id,
+        order=identity.without_addresses(line.order_id) if line.order_id else None,
         name=line.name,
         at=line.reported_at,
         value=line.value or "",

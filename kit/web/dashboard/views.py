@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from kit.errors import InvalidInput
 from kit.kit import Kit
-from kit.model import DeliveryState
+from kit.model import DeliveryState, clean_text
 from kit.store.looking import Wanted
 from kit.web.assets import environment, static_file
 from kit.web.dashboard.kept import Kept
@@ -100,9 +101,11 @@ def _wanted(asked: Mapping[str, str]) -> Wanted:
 
 
 def text(asked: Mapping[str, str], name: str) -> str | None:
-    """Return what a page or a form says; None for nothing, and for what no id can be."""
-    said = asked.get(name, "").strip()
-    return said if 0 < len(said) <= LONGEST and said.isprintable() else None
+    """Return what a page or a form says, as the store has such texts; None for nothing, and for what none can be."""
+    try:
+        return clean_text(name, asked.get(name, ""), longest=LONGEST)
+    except InvalidInput:
+        return None
 
 
 def _done(request: Request) -> str | None:

@@ -217,9 +217,11 @@ def closed(name: str, gate: Gate, *, now: datetime) -> Said:
     who, since = label(name), clock(gate.since or now, now)
     again = "it is being asked again now" if gate.until <= now else f"it is asked again at {clock(gate.until, now)}"
     if gate.state == STOPPED:
+        # "by operator", or whatever a person wrote.
+        by, why = (f" {gate.reason}", "") if gate.reason.startswith("by ") else ("", f" ({gate.reason})")
         return Said(
             word=Word("paused", "wait"),
-            headline=f"{who} is paused {gate.reason} since {since}.",
+            headline=f"{who} is paused{by} since {since}{why}.",
             todo="Orders are kept; “Go on” sends them.",
         )
     if gate.state == "throttled":
@@ -258,9 +260,10 @@ def standing(
     who = label(name)
     waiting = counts.get(DeliveryState.PENDING, 0) + counts.get(DeliveryState.CLAIMED, 0)
     if not configured:
+        wait = f", and {waiting} {'waits' if waiting == 1 else 'wait'}" if waiting else ""
         return Said(
             word=Word("not configured", "bad" if waiting else "calm"),
-            headline=f"{who} is no destination of this shop any more" + (f", and {waiting} wait." if waiting else "."),
+            headline=f"{who} is no destination of this shop any more{wait}.",
             todo="What waits is kept: configure it again and it is sent." if waiting else None,
         )
     if due is not None and now - due > LATE:
