@@ -35,7 +35,7 @@
 
   // A purchase, or this order by a name that vendors have for its id: in JSON, or in an address with its escapes.
   const plain = (text) => text.replace(/\W/g, "\\$&");
-  const ids = plain(order) + "|" + plain(encodeURIComponent(order));
+  const ids = plain(order) + "|" + plain(attempt(() => encodeURIComponent(order)) || order);
   const REPORT = new RegExp(
     '"(conv\\.)?purchase"|(order_?id|confirmationref|transactionid)(\\W|%(25)*\\w\\w){1,9}(' + ids + ")(?![\\w-])",
     "i"
@@ -80,7 +80,7 @@
   const listen = () => listeners.forEach((look) => attempt(look));
   listen();
   // A snippet adds its vendor's file to the page: what it has queued is seen before that comes, and when it has come.
-  new MutationObserver(listen).observe(document, { childList: true, subtree: true });
+  attempt(() => new MutationObserver(listen).observe(document, { childList: true, subtree: true }));
   document.addEventListener("load", listen, true);
 
   // A report that had gone out before this file came shows in its address alone.

@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -11,6 +12,7 @@ from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import ClassVar, Literal, TypeVar
+from urllib.parse import unquote
 
 import httpx
 
@@ -355,28 +357,61 @@ def retry_after(headers: httpx.Headers, *, now: datetime) -> timedelta | None:
 # ---------------------------------------------------------------- what the vendor said, fit to be kept
 
 _MASKS = (
-    (re.compile(r"[^\s@\"'<>,;:=(){}\[\]\\]{1,64}(?:@|%40)[^\s@\"'<>,;()\[\]{}\\]{1,255}"), "[email]"),
+    (re.compile(r"[^\s@\"'<>,;:=(){}\[\]\\]{1,64}@[^\s@\"'<>,;()\[\]{}\\]{1,255}"), "[email]"),
     (re.compile(r"\b(basic|bearer|token)\s+[A-Za-z0-9+/=._~-]{4,}", re.IGNORECASE), r"\1 [secret]"),
     (re.compile(r"\b(?:rpub|rsec)-[A-Za-z0-9._~-]+"), "[secret]"),
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"), "[secret]"),
+    (re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*){0,2}"), "[secret]"),
     (re.compile(r"(?<![0-9A-Za-z])[0-9A-Fa-f]{24,}"), "[hash]"),
     (re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])"), "[ip]"),
     (re.compile(r"(?<![0-9A-Za-z:])(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{0,4}"), "[ip]"),
-    (re.compile(r"\+\d[\d ().-]{7,}\d|\(?\b\d{3}\)?[ .-]\d{3}[ .-]\d{4}\b|\b\d{10,}\b"), "[number]"),
+    (re.compile(r"\+\d[\d ()./-]{7,}\d|(?:\(\d{3}\)[ .-]?|\b\d{3}\)?[ .-])\d{3}[ .-]\d{4}\b|\b\d{10,}\b"), "[number]"),
+    # As many countries write their own: 030/1234567, 0176 123 4567, 01 23 45 67 89; of nine digits at least.
+    (re.compile(r"(?<![\w.-])\(?0\d{2,4}\)?(?:[ /-]\d{6,}|(?:[ -]\d{3,}){2})(?![\w-])"), "[number]"),
+    (re.compile(r"(?<![\w.-])0\d(?:[ .]\d\d){4}(?![\w-])"), "[number]"),
 )
+#: As JSON writes what is not ASCII, also inside of other JSON; whole runs, for a character may take two.
+_JSON_ESCAPES = re.compile(r"(?:(?<!\\)\\+u[0-9A-Fa-f]{4})+")
+#: The percent sign of an escape that was escaped itself, however often.
+_PERCENT = re.compile(r"%(?:25)+(?=[0-9A-Fa-f]{2})")
+#: How often a text is looked at for escapes: one kind may stand in the other.
+_MOST_ESCAPED = 3
 
 
 def masked(text: str, *, secrets: Sequence[str] = ()) -> str:
     """Return the text in one line of at most 300 characters, without e-mails, tokens, digests, ips and phone numbers.
 
-    `secrets` are further texts that must not stay, a token of ours or an account's id.
+    `secrets` are further texts that must not stay in any case of their letters, a token of ours or an account's id.
+    What hides in the escapes of JSON or of a URL is found too; only then does the text lose them.
     """
-    line = " ".join("".join(ch if ch.isprintable() else " " for ch in text[: 16 * LONGEST_DETAIL]).split())
-    for secret in secrets:
-        line = line.replace(secret, "[secret]") if secret else line
+    line = _in_one_line(text[: 16 * LONGEST_DETAIL])
+    plain = _unescaped(line)
+    kept = _without(plain, [_unescaped(secret) for secret in secrets])
+    if kept == plain != line:
+        # Nothing hid in its escapes: it stays as it came.
+        kept = _without(line, secrets)
+    return kept if len(kept) <= LONGEST_DETAIL else kept[: LONGEST_DETAIL - 1] + "…"
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join("".join(ch if ch.isprintable() else " " for ch in text).split())
+
+
+def _unescaped(text: str) -> str:
+    for _ in range(_MOST_ESCAPED):
+        text = unquote(_PERCENT.sub("%", _JSON_ESCAPES.sub(_characters, text)))
+    return _in_one_line(unicodedata.normalize("NFC", text))
+
+
+def _characters(escapes: re.Match[str]) -> str:
+    return bytes.fromhex(re.sub(r"\\+u", "", escapes[0])).decode("utf-16-be", errors="replace")
+
+
+def _without(line: str, secrets: Sequence[str]) -> str:
+    for secret in filter(None, secrets):
+        line = re.sub(re.escape(secret), "[secret]", line, flags=re.IGNORECASE)
     for pattern, word in _MASKS:
         line = pattern.sub(word, line)
-    return line if len(line) <= LONGEST_DETAIL else line[: LONGEST_DETAIL - 1] + "…"
+    return line
 
 
 def judge_with_words(

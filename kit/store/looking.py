@@ -85,14 +85,19 @@ class Wanted:
     named: str | None = None
     before: int | None = None
 
-    def conditions(self) -> list[ColumnElement[bool]]:
+    def conditions(self, ids: range | None = None) -> list[ColumnElement[bool]]:
+        """Return what an event has to meet; with `ids` those of a range of keys alone."""
         found: list[ColumnElement[bool]] = [] if self.destination or self.named else [~_ASIDE]
         if self.named is not None:
             found.append(or_(events.c.order_id == self.named, events.c.event_id == self.named))
+        of_these = [deliveries.c.event == events.c.id]
+        if ids is not None:
+            found.append(_is_within(ids, events.c.id))
+            of_these.append(_is_within(ids, deliveries.c.event))
         asked = {"destination": self.destination, "state": self.state, "reason": self.reason}
         such = [deliveries.c[name] == value for name, value in asked.items() if value is not None]
         if such:
-            found.append(exists().where(deliveries.c.event == events.c.id, *such))
+            found.append(exists().where(*of_these, *such))
         return found
 
 
@@ -137,8 +142,7 @@ def page(store: Store, wanted: Wanted) -> Page:
         return Page(lines=store.read_sync(partial(_lines, where=wanted.conditions(), most=PAGE)), older=None)
     found: list[Line] = []
     for reads, ids in enumerate(_back(store, wanted.before), start=1):
-        where = [_is_within(ids), *wanted.conditions()]
-        found += store.read_sync(partial(_lines, where=where, most=PAGE + 1 - len(found)))
+        found += store.read_sync(partial(_lines, where=wanted.conditions(ids), most=PAGE + 1 - len(found)))
         if len(found) > PAGE:
             return Page(lines=found[:PAGE], older=found[PAGE - 1].key)
         if reads == MOST_READS:
@@ -161,8 +165,12 @@ def _range_before(connection: Connection, *, key: int | None) -> range | None:
     return None if first is None else range(first, last + 1)
 
 
-def _is_within(ids: range) -> ColumnElement[bool]:
-    return events.c.id.between(ids.start, ids.stop - 1)
+def _is_within(ids: range, column: ColumnElement[int]) -> ColumnElement[bool]:
+    """Return whether an event's key is one of these.
+
+    A join says it of both sides: PostgreSQL does not conclude the one from the other, and would read every delivery.
+    """
+    return column.between(ids.start, ids.stop - 1)
 
 
 def _reported_at(connection: Connection, *, key: int) -> datetime | None:
@@ -353,11 +361,12 @@ def _orders_within(
     connection: Connection, *, ids: range, since: int
 ) -> tuple[Sequence[str], Sequence[Any], datetime | None]:
     """Return the orders' identifiers as they are stored, how many deliveries stand how, when the first was reported."""
-    where = (_is_within(ids), events.c.reported_at >= since, _IS_ORDER)
+    where = (_is_within(ids, events.c.id), events.c.reported_at >= since, _IS_ORDER)
     texts = connection.scalars(select(events.c.identifiers).where(*where)).all()
     why = case((deliveries.c.reason.in_(("consent", "identifier")), deliveries.c.detail)).label("why")
     by = (deliveries.c.destination, deliveries.c.state, deliveries.c.reason, why)
-    query = select(*by, func.count().label("n")).join_from(events, deliveries).where(*where).group_by(*by)
+    theirs = select(*by, func.count().label("n")).join_from(events, deliveries)
+    query = theirs.where(*where, _is_within(ids, deliveries.c.event)).group_by(*by)
     return texts, connection.execute(query).all(), _reported_at(connection, key=ids.start)
 
 

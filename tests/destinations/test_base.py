@@ -50,6 +50,86 @@ def test_words_are_masked_in_one_line(said: str, kept: str | None) -> None:
     assert masked(said, secrets=("OURS", "")) == (said if kept is None else kept)
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (r'{"m":"call \u002B15551234567"}', '{"m":"call [number]"}'),
+        (r'{"m":"jane\u002Btag@example.com"}', '{"m":"[email]"}'),
+        (r'{"m":"{\"m\":\"jane\\u0040example.com\"}"}', r'{"m":"{\"m\":\"[email]\"}"}'),
+        (r"jane\u002540example.com, f\u00fcr \ud83d\ude00", "[email], f\u00fcr \U0001f600"),
+        ("/u/jane%252Btag%252540example.com", "[email]"),
+        ("/t/%2B15551234567/%0a", "/t/[number]/"),
+        (r"no ours, no OU\u0052S, no %4Furs", "no [secret], no [secret], no [secret]"),
+        (r"nor n\u00f6rd, nor no\u0308rd, nor N%C3%96RD", "nor [secret], nor [secret], nor [secret]"),
+        ("a%41 is %61%41", "[secret] is [secret]"),
+        ("no%20one f\u00fcr no\u0308 one", None),
+        (r'{"m":"100%25 f\u00fcr C:\users at 5%"}', None),
+    ],
+)
+def test_what_hides_in_escapes_is_masked(said: str, kept: str | None) -> None:
+    """Those of JSON, of URLs and of both, in any case and in pieces; words that hide nothing keep theirs (None)."""
+    assert masked(said, secrets=("OURS", "no\u0308rd", "a%41")) == (said if kept is None else kept)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "(555)123-4567", "555.123.4567", "+49 30/1234567", "030/1234567", "0176-12345678", "0176 123 4567",
+        "(030) 1234567", "020 7946 0958", "0049 176 1234567", "01 23 45 67 89",
+    ],
+)  # fmt: skip
+def test_a_phone_number_is_masked_as_people_write_it(number: str) -> None:
+    """In a country's own way too, among words."""
+    assert masked(f"phone {number}, sorry") == "phone [number], sorry"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "19.90 USD, 1,234.56 of 0.12345678",
+        "HTTP 503 at 01/15/2024 10:21:29, 15.01.2026 08:00, 05/2026",
+        "007 2024-01-15 10:00, 0042 2025-12-22T10:21:29+01:00",
+        "order 12345678, A-00012345 and 001-1234 by v1.0.12345",
+        "event ab-0123-456789012, ff3bd69c-ca74-0337-9191-4d5d0bd00e38",
+    ],
+)
+def test_other_numbers_stay(said: str) -> None:
+    """Money, days, orders of fewer than nine digits, versions and ids."""
+    assert masked(said) == said
+
+
+@pytest.mark.parametrize(
+    ("said", "begins"),
+    [
+        ("%25" * 1_700, "%25%25"),
+        ("%" + "25" * 2_500 + "40", "%[hash]"),
+        ("\\" * 5_000, "\\\\"),
+        ("\\u" * 2_500, "\\u\\u"),
+        ("\\u0025" * 900, "\\u0025"),
+        ("\\ud83d" * 900, "\\ud83d"),
+        ("%00@%0a" * 800, "[email]"),
+        ("0" * 5_000, "[hash]"),
+        ("012 345678 " * 450, "[number] [number]"),
+        ("eyJ-" * 1_250, "[secret]"),
+        ("a\u0301\u0316" * 1_700, "a\u0301\u0316"),
+    ],
+)
+def test_words_that_are_made_to_be_hard_are_masked_the_same(said: str, begins: str) -> None:
+    """Five thousand characters of nothing but escapes, digits or marks: still one short line."""
+    found = masked(said, secrets=("OURS",))
+
+    assert found.startswith(begins)
+    assert len(found) <= 300
+    assert found.isprintable()
+
+
+@given(st.text(alphabet="%25402Bu0dD8\\ \n@a", max_size=400))
+def test_masked_escapes_are_one_printable_line(text: str) -> None:
+    """Whatever they stand for: a line's end, half of a character, nothing."""
+    assert masked(text).isprintable()
+    assert len(masked(text)) <= 300
+
+
 @given(st.text(max_size=6000))
 def test_masked_words_are_short(text: str) -> None:
     """Three hundred printable characters at most, whatever the vendor said."""

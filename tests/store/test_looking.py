@@ -124,6 +124,17 @@ async def test_a_window_reads_no_further_back_than_its_beginning(large: Kit, mon
     assert len(heard) <= 4 * 10
 
 
+async def test_a_read_of_some_orders_names_their_deliveries_by_key_too(large: Kit) -> None:
+    """Without it PostgreSQL reads every delivery there is for each thousand events of a large store."""
+    with statements(large) as heard:
+        await asyncio.to_thread(page, large.store, Wanted(state="dead"))
+        await asyncio.to_thread(matching, large.store, since=NOON)
+    joined = [one for one in heard if "deliveries.event = events.id" in one or "events.id = deliveries.event" in one]
+
+    assert len(joined) == 2
+    assert all(f"{key} BETWEEN" in one for one in joined for key in ("events.id", "deliveries.event"))
+
+
 async def test_all_of_a_window_is_counted(large: Kit) -> None:
     """From the first order to the last, over the borders of the reads."""
     found = await asyncio.to_thread(matching, large.store, since=NOON)

@@ -1,6 +1,7 @@
 """What people may see of a body that was sent: hidden unless it is known to be harmless."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -92,3 +93,37 @@ def test_a_vendor_that_repeats_a_value_does_not_tell_it() -> None:
         "no [secret] of [secret] at [secret], 42 times"
     )
     assert without(buyer, None) == ""
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        r'{"name":"J\u00f6rg M\u00fcller-L\u00fcdenscheidt"}',
+        "J\u00f6rg M\u00fcller-L\u00fcdenscheidt",
+        "Jo\u0308rg Mu\u0308ller-Lu\u0308denscheidt",
+        "J%C3%B6rg/M%C3%BCller-L%C3%BCdenscheidt",
+        "J%25C3%25B6rg is M%25C3%25BCller-L%25C3%25BCdenscheidt",
+        "J\u00d6RG M\u00dcLLER-L\u00dcDENSCHEIDT",
+        "CUST-4711 and cust%2D4711",
+        r'"jane\u002Btag@example.com", JANE%252BTAG%2540EXAMPLE.COM, \u002B15551234567',
+    ],
+)
+def test_a_buyers_value_is_known_however_it_is_written(said: str) -> None:
+    """In the escapes of JSON and of URLs, in pieces, in capitals: none of it is left, nor a part."""
+    order = Conversion(
+        order_id="order-1",
+        customer_id="Cust-4711",
+        email="jane+tag@example.com",
+        phone="+15551234567",
+        first_name="J\u00f6rg",
+        last_name="M\u00fcller-L\u00fcdenscheidt",
+    )
+
+    kept = without(of_buyer(order, Identifiers()), said)
+
+    assert set(re.findall(r"[^\W_]+", kept)) <= {"secret", "name", "is", "and"}
+
+
+def test_what_tells_of_nobody_keeps_its_escapes() -> None:
+    """A page of the shop's is shown as it was asked for."""
+    assert without(of_buyer(ORDER, KNOWN), "gifts%20f%C3%BCr-dich") == "gifts%20f%C3%BCr-dich"
