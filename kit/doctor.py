@@ -96,7 +96,8 @@ async def _store(kit: Kit, *, read_all: bool) -> AsyncIterator[Finding]:
         yield Finding("file system", "warning", found.network, "a local disk for SQLite; PostgreSQL for many machines")
     yield _clock("clock of the database", found.offset)
     if doubted:
-        said = f"{len(doubted):,} visitors are in quarantine: too many people were asserted of each"
+        visitors = "1 visitor is" if len(doubted) == 1 else f"{len(doubted):,} visitors are"
+        said = f"{visitors} in quarantine: too many people were asserted of each"
         yield Finding("identities", "warning", said, "`kit identity list` names them; a shared device? an attack?")
     now = datetime.now(UTC)
     for name, due in found.overdue.items():

@@ -1,32 +1,39 @@
 """The command: what it prints for people and for programs, and its one-line errors."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from sqlalchemy import Connection
 
 from kit import Conversion
-from kit.cli.common import print_json, span
+from kit.cli import main
+from kit.cli.common import counted, fail, print_json, span
 from kit.model import ClickId, Consent, Identifiers, Mode, VisitorId
 from kit.store import people
+from kit.store.answers import Seen, keep_answers
 from kit.store.overview import Pause, pause
 from kit.store.pixels import PixelReport, keep_pixel_reports
+from kit.store.tables import deliveries
 from tests.support import NOON, Browser, FrozenClock, adroll, make_kit, rockerbox, rokt
 
 HOUR = timedelta(hours=1)
 
 
-def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, folder: Path, columns: int = 160) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "kit", *arguments],
         capture_output=True,
         text=True,
         timeout=60,
         cwd=folder,
-        env={"PATH": "", "KIT_STORE": f"sqlite:///{folder}/kit.db", "COLUMNS": "160"},
+        env={"PATH": "", "KIT_STORE": f"sqlite:///{folder}/kit.db", "COLUMNS": str(columns)},
     )
 
 
@@ -147,6 +154,26 @@ def test_a_duration_is_said_in_its_largest_unit(seconds: int, said: str) -> None
     assert span(timedelta(seconds=seconds)) == said
 
 
+@pytest.mark.parametrize(
+    ("number", "said"), [(0, "0 answers"), (1, "1 answer"), (2, "2 answers"), (1_000, "1,000 answers")]
+)
+def test_words_agree_with_their_number(number: int, said: str) -> None:
+    """Of one without the s."""
+    assert counted(number, "answer") == said
+
+
+async def test_one_answer_is_no_answers(shop: Path) -> None:
+    """`kit status` says of a vendor's strange answers how many there were."""
+    odd = Seen(
+        destination="rokt", status=200, shape="a" * 16, sketch="[]", known=False, seen=1, first_at=NOON, last_at=NOON
+    )
+    kit = make_kit(shop)
+    await kit.store.write(keep_answers, [odd])
+    kit.store.close()
+
+    assert "rokt gave 1 answer of an unknown shape: see" in run("status", folder=shop).stdout
+
+
 async def test_replay_puts_back_what_was_skipped_and_says_how_many(shop: Path) -> None:
     """Idempotent: the second time there is nothing left to replay."""
     asked = ("replay", "--order", "order-1", "--state", "skipped", "--json")
@@ -183,6 +210,49 @@ async def test_foreign_text_is_shown_as_it_is(tmp_path: Path) -> None:
 
     assert "A[/b]1" in run("why", "A[/b]1", folder=tmp_path).stdout
     assert "401: [/error]" in run("status", folder=tmp_path).stdout
+
+
+@pytest.mark.parametrize("name", ["[/red]", "[bold]1", "A:bug:1"])
+async def test_an_events_own_id_is_shown_as_it_is(tmp_path: Path, name: str) -> None:
+    """What would end a style, begin one, or be a picture."""
+    kit = make_kit(tmp_path, destinations=[rokt(mode=Mode.SHADOW)])
+    await kit.report(Conversion(event_id=name, email="jane@example.com"))
+    kit.store.close()
+
+    ran = run("why", name, folder=tmp_path)
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert f"event {name}\n" in ran.stdout
+
+
+async def test_a_destinations_name_is_shown_as_it_is(shop: Path) -> None:
+    """By what pauses it, shows it and lets it go on."""
+    paused = run("pause", "[/x]", "--force", folder=shop)
+    shown = run("status", folder=shop)
+    resumed = run("resume", "[/x]", folder=shop)
+
+    assert paused.stdout == "[/x] is paused; `kit resume [/x]` lets it go on\n"
+    assert "[/x]" in shown.stdout
+    assert resumed.stdout == "[/x] goes on\n"
+
+
+async def test_a_table_cuts_no_id(tmp_path: Path) -> None:
+    """In 80 columns, as into a pipe: what `kit hold resolve` needs is all there, below one another."""
+    order = "ORDER-2026-01-15-" + "0123456789" * 4
+    kit = make_kit(tmp_path, destinations=[rokt(mode=Mode.SHADOW)])
+    await kit.report(Conversion(order_id=order, email="jane@example.com"))
+
+    def held(connection: Connection, asked: Sequence[None]) -> Sequence[None]:
+        connection.execute(deliveries.update().values(state="held", reason="no answer", detail="a timeout " * 10))
+        return asked
+
+    await kit.store.write(held, None)
+    kit.store.close()
+
+    printed = run("hold", "list", folder=tmp_path, columns=80).stdout
+
+    cells = [line.split("│")[1].strip() for line in printed.splitlines() if line.startswith("│")]
+    assert "".join(cells) == order
 
 
 async def test_an_operator_pauses_and_resumes_and_sees_it(shop: Path) -> None:
@@ -245,17 +315,71 @@ async def test_why_tells_whose_pixel_reported_the_order_too(tmp_path: Path) -> N
         (("replay", "--until", "99999d"), "--until is no time"),
         (("replay", "--since", "0001-01-01T00:00+23:00"), "--since is no time"),
         (("status", "--store", "mysql://x"), "store: is a mysql URL"),
+        (("status", "--store", "postgresql://kit@db:/x"), "store: is not a URL"),
+        (("migrate", "--store", "postgresql://kit@127.0.0.1:1/x"), "the store is not available: OperationalError"),
+        (("migrate", "--store", "sqlite:///no.db"), "the store is not available: DatabaseError"),
+        (("status", "--store", "sqlite:///no.db"), "the store is not available: DatabaseError"),
+        (("why", "\udcff"), "argument 2 is not in UTF-8"),
+        (("pause", "\udcff", "--force"), "argument 2 is not in UTF-8"),
         (("worker",), "KIT_CONSENT: is missing"),
         (("worker", "--app", "nowhere:kit"), "--app: cannot be loaded"),
     ],
 )
 async def test_an_error_is_one_line_that_says_what_to_do(shop: Path, arguments: tuple[str, ...], said: str) -> None:
     """Exit code 1, no traceback."""
+    (shop / "no.db").write_text("no database\n" * 100)
+
     ran = run(*arguments, folder=shop)
 
     assert ran.returncode == 1
     assert said in ran.stderr
-    assert "Traceback" not in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
+def test_an_error_is_one_line_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The terminal breaks it, so that a log or a search finds it whole."""
+    monkeypatch.setenv("COLUMNS", "20")
+
+    with pytest.raises(SystemExit):
+        fail("there is no store at /srv/shop/kit.db; name it")
+
+    assert capsys.readouterr().err == "there is no store at /srv/shop/kit.db; name it\n"
+
+
+@pytest.fixture
+def barred() -> Iterator[Path]:
+    """A folder that this process may not look into; where it is root, whom nothing bars, by being somebody else."""
+    user = os.geteuid()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0)
+        os.seteuid(user or 65_534)
+        yield folder
+        os.seteuid(user)
+        folder.chmod(0o700)
+
+
+@pytest.mark.parametrize("file", ["kit.db", "folder/kit.db"])
+def test_a_folder_without_permission_is_said(
+    barred: Path, file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the store's own folder, and of one above it: no word that it is not there, which nobody knows."""
+    monkeypatch.setattr(sys, "argv", ["kit", "status", "--store", f"sqlite:///{barred}/{file}"])
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 1
+    assert "cannot be looked at: Permission denied" in capsys.readouterr().err
+
+
+async def test_nothing_found_is_exit_1_for_programs_too(shop: Path) -> None:
+    """With JSON that a program can read."""
+    ran = run("why", "no-such-order", "--json", folder=shop)
+
+    assert (ran.returncode, json.loads(ran.stdout)) == (1, [])
 
 
 def test_a_store_that_is_not_there_is_not_made_by_looking(tmp_path: Path) -> None:

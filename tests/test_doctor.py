@@ -242,7 +242,7 @@ async def test_visitors_in_quarantine_are_counted(tmp_path: Path) -> None:
 
     assert "identities" not in lenient
     assert found["identities"].state == "warning"
-    assert found["identities"].said.startswith("1 visitors are in quarantine")
+    assert found["identities"].said.startswith("1 visitor is in quarantine")
     assert "kit identity list" in found["identities"].advice
 
 

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy import Connection
 
 from kit.audiences import change_audience, one_of
-from kit.cli.common import AppOption, JsonOption, app, console, fail, kit_of, print_json
+from kit.cli.common import AppOption, JsonOption, app, console, counted, fail, kit_of, print_json
 from kit.delivery.batch import fingerprint
 from kit.destinations import RoktAudience
 from kit.destinations.rokt.people import in_words
@@ -146,7 +146,8 @@ def _queue(kit: Kit, taker: RoktAudience, file: str, column: str | None, tally: 
     except OSError as error:
         fail(f"{file} cannot be read: {error.strerror}")
     except csv.Error as error:
-        fail(f"the file is no CSV any more after {len(tally.ids):,} requests, which are queued: {error}")
+        queued = counted(len(tally.ids), "request, which is", "requests, which are")
+        fail(f"the file is no CSV any more after {queued} queued: {error}")
     except KeyboardInterrupt:
         tally.halted = "interrupted while the file was read"
     except StoreUnavailable as error:
@@ -244,20 +245,19 @@ def _tell(tally: Tally, *, as_json: bool, waited: bool) -> None:
         return
     done = {"added": tally.added, "removed": tally.removed, "held out": tally.held_out}
     said = ", ".join(f"{number:,} {what}" for what, number in done.items() if number)
-    number = len(tally.ids)
-    requests = f"{number:,} request{'' if number == 1 else 's'}"
-    console.print(f"{tally.name}: {said or 'nobody'} in {requests}", markup=False, soft_wrap=True)
+    console.print(f"{tally.name}: {said or 'nobody'} in {counted(len(tally.ids), 'request')}")
     if tally.refused:
         number = sum(tally.refused.values())
-        console.print(f"refused {number:,}: {in_words(tally.refused)}", style="yellow", markup=False, soft_wrap=True)
+        console.print(f"refused {number:,}: {in_words(tally.refused)}", style="yellow")
     for (state, reason), number in sorted(tally.states.items(), key=str):
         shown = f"{state} ({reason})" if reason else state
-        console.print(f"  {number:,} {shown}", markup=False)
+        console.print(f"  {number:,} {shown}")
     left = len(tally.ids) - tally.settled
     if tally.halted:
-        console.print(f"stopped: {tally.halted}", style="red", markup=False, soft_wrap=True)
+        console.print(f"stopped: {tally.halted}", style="red")
     if left and (tally.halted or not waited):
-        console.print(f"{left:,} queued; they stay queued, and `kit worker` delivers them", soft_wrap=True)
+        it, them = ("it stays", "it") if left == 1 else ("they stay", "them")
+        console.print(f"{left:,} queued; {it} queued, and `kit worker` delivers {them}")
 
 
 def _as_json(tally: Tally) -> dict[str, object]:

@@ -4,6 +4,7 @@ import importlib
 import json
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
@@ -17,6 +18,8 @@ from kit.store.writer import Verb
 try:
     import typer
     from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
 except ImportError:  # pragma: no cover - shown where the extra is missing
     sys.exit("the kit command needs its extra: pip install 'attribution-kit[cli]'")
 
@@ -29,7 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The `kit` command, for people; with `--json` for programs.",
 )
-console = Console()
+#: What shops and vendors wrote is text, not the terminal's markup; where a long line breaks is the terminal's affair.
+console = Console(markup=False, emoji=False, soft_wrap=True)
 
 AppOption = Annotated[
     str | None,
@@ -42,11 +46,16 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 TIMES = 'a time such as 2026-01-31T18:00Z, or "2h" or "3d" for so long ago; without a zone it is UTC'
 _CONTROLS = re.compile("[\x7f-\x9f]")
+#: What Python makes of bytes that are not UTF-8.
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _UNITS = {"min": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
 def main() -> None:
     """Run the command; an error that we foresaw is one line, not a traceback."""
+    for place, argument in enumerate(sys.argv[1:], start=1):
+        if _SURROGATES.search(argument):
+            fail(f"argument {place} is not in UTF-8")
     try:
         app()
     except KitError as error:
@@ -93,8 +102,13 @@ def written(url: str | None, verb: Verb[_Argument, _Result], argument: _Argument
 def store_of(url: str | None) -> Store:
     """Return the store to look at; looking must not make one."""
     found = Store(url or settings.read().store)
-    if found.url.get_backend_name() == "sqlite" and not Path(found.url.database or "").exists():
-        fail(f"there is no store at {found.url.database}; name it with --store or KIT_STORE")
+    if found.url.get_backend_name() == "sqlite":
+        try:
+            Path(found.url.database or "").stat()
+        except FileNotFoundError:
+            fail(f"there is no store at {found.url.database}; name it with --store or KIT_STORE")
+        except OSError as error:
+            fail(f"the store at {found.url.database} cannot be looked at: {error.strerror}")
     return found
 
 
@@ -113,12 +127,25 @@ def span(duration: timedelta) -> str:
     for name, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         number = int(duration.total_seconds()) // size
         if number:
-            return f"{number} {name}{'s' if number > 1 else ''}"
+            return counted(number, name)
     return "less than a minute"
+
+
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """Return the number with the words for one or for several; without these, with an s."""
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
 def clock(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def print_table(*headers: str, rows: Iterable[Sequence[str | Text]]) -> None:
+    """Print a table that is as wide as the terminal. What is longer is folded: an id that is cut names nothing."""
+    table = Table(*(Column(header, overflow="fold") for header in headers))
+    for row in rows:
+        table.add_row(*row)
+    console.print(table, soft_wrap=False)
 
 
 def print_json(value: object) -> None:
@@ -127,5 +154,5 @@ def print_json(value: object) -> None:
 
 
 def fail(message: str) -> NoReturn:
-    Console(stderr=True).print(message, style="red", markup=False, highlight=False)
+    Console(stderr=True, markup=False, emoji=False, soft_wrap=True).print(message, style="red", highlight=False)
     raise SystemExit(1)

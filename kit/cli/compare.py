@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy import Connection, select
 
 from kit import settings
@@ -88,8 +88,8 @@ def compare_rokt(
         print_json([_json(told, each) for told, each in rendered])
         return
     for told, each in rendered:
-        console.print(f"[bold]{escape(told.conversion.name)}[/] {escape(order)}   event {escape(told.event_id)}")
-        console.print(_table(each))
+        console.print(Text.assemble((told.conversion.name, "bold"), f" {order}   event {told.event_id}"))
+        console.print(_table(each), soft_wrap=False)
 
 
 def _rokt_of(configured: Sequence[Destination], name: str | None) -> Rokt:
@@ -191,15 +191,17 @@ def _table(rendered: Mapping[str, Rendering]) -> Table:
         column.max_width = (console.width - _NAME_WIDTH - _LINES) // len(values)
         column.overflow = "fold"
     each = rendered.values()
-    table.add_row("request", *(escape(one.request) for one in each), end_section=True)
+    table.add_row("request", *(one.request for one in each), end_section=True)
     table.add_row("check", *(_verdict(one.skip) for one in each), end_section=True)
     for field in dict.fromkeys(field for one in each for field in one.fields):
-        table.add_row(escape(field), *(escape(one.fields.get(field, "")) for one in each))
+        table.add_row(field, *(one.fields.get(field, "") for one in each))
     return table
 
 
-def _verdict(skip: Skip | None) -> str:
-    return "[green]good[/]" if skip is None else f"[yellow]{escape(skip.code)}[/]: {escape(skip.detail)}"
+def _verdict(skip: Skip | None) -> Text:
+    if skip is None:
+        return Text("good", style="green")
+    return Text.assemble((skip.code, "yellow"), f": {skip.detail}")
 
 
 def _json(told: Dispatch, rendered: Mapping[str, Rendering]) -> dict[str, object]:

@@ -4,11 +4,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from kit.audiences import DELETION
-from kit.cli.common import AppOption, JsonOption, StoreOption, app, clock, console, fail, kit_of, print_json, store_of
+from kit.cli.common import (
+    AppOption,
+    JsonOption,
+    StoreOption,
+    app,
+    clock,
+    console,
+    fail,
+    kit_of,
+    print_json,
+    print_table,
+    store_of,
+)
 from kit.store.jobs import Cancelled, Listed, newest
 
 deletion = typer.Typer(no_args_is_help=True, help="People whom the vendor is asked to erase.")
@@ -48,7 +58,7 @@ def request(
     if as_json:
         print_json({"people": len(people), "ids": ids})
         return
-    console.print(f"{len(people):,} to be erased; cancel with `kit deletion cancel ID`:", soft_wrap=True)
+    console.print(f"{len(people):,} to be erased; cancel with `kit deletion cancel ID`:")
     for each in ids:
         console.print(f"  {each}", highlight=False)
 
@@ -67,11 +77,7 @@ def list_command(
     if not found:
         console.print("nobody was asked to be erased")
         return
-    table = Table("id", "destination", "asked", "state", "what was said")
-    for one in found:
-        state = f"{one.state} ({one.reason})" if one.reason else one.state
-        table.add_row(*map(escape, (one.event_id, one.destination, clock(one.asked_at), state, one.detail or "")))
-    console.print(table)
+    print_table("id", "destination", "asked", "state", "what was said", rows=map(_row, found))
 
 
 @deletion.command()
@@ -90,10 +96,15 @@ def cancel(
     if as_json:
         print_json({"id": request_id, "cancelled": answer})
     elif answer in _DONE:
-        console.print(_WORDS[answer], soft_wrap=True)
+        console.print(_WORDS[answer])
     else:
         fail(_WORDS[answer])
     raise typer.Exit(answer not in _DONE)
+
+
+def _row(one: Listed) -> tuple[str, ...]:
+    state = f"{one.state} ({one.reason})" if one.reason else one.state
+    return one.event_id, one.destination, clock(one.asked_at), state, one.detail or ""
 
 
 def _listed_json(one: Listed) -> dict[str, object]:

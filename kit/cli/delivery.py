@@ -1,7 +1,7 @@
 """Commands about deliveries: status, why, replay, hold, pause, resume, answers."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -9,8 +9,7 @@ from itertools import groupby
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 from sqlalchemy import Connection
 
 from kit.cli.common import (
@@ -21,9 +20,11 @@ from kit.cli.common import (
     app,
     clock,
     console,
+    counted,
     fail,
     moment,
     print_json,
+    print_table,
     span,
     store_of,
     written,
@@ -64,21 +65,12 @@ def status(store: StoreOption = None, as_json: JsonOption = False) -> None:
     if not found:
         console.print("nothing was reported yet")
         return
-    table = Table("destination", "state", "deliveries", "oldest pending", "held back")
-    for one in found:
-        if not one.counts and one.gate is not None:
-            table.add_row(escape(one.destination), "", "0", "", escape(_held(one.gate)))
-        for place, ((state, reason), number) in enumerate(sorted(one.counts.items(), key=str)):
-            name = one.destination if place == 0 else ""
-            oldest = age(one.oldest_pending) if state == DeliveryState.PENDING else ""
-            held = _held(one.gate) if one.gate and place == 0 else ""
-            shown = f"{state} ({reason})" if reason else state
-            # What vendors and shops wrote is text, not the terminal's markup.
-            table.add_row(*map(escape, (name, shown, str(number), oldest, held)))
-    console.print(table)
+    rows = (row for one in found for row in _standing_rows(one))
+    print_table("destination", "state", "deliveries", "oldest pending", "held back", rows=rows)
     for destination, number in strange.items():
         if number:
-            console.print(f"{destination} gave {number} answers of unknown shapes: `kit answers --unknown` shows them")
+            gave = counted(number, "answer of an unknown shape", "answers of unknown shapes")
+            console.print(f"{destination} gave {gave}: see `kit answers --unknown`")
 
 
 @app.command()
@@ -93,7 +85,7 @@ def why(
     clicks = opened.read_sync(partial(_clicks_of, found=found))
     if as_json:
         print_json([{**_told_json(one), "clicks": _clicks_json(one, clicks[one.event_id])} for one in found])
-        return
+        raise typer.Exit(not found)
     if not found:
         fail(f"no event with the order id {order!r} was reported")
     for event_id, deliveries in groupby(found, key=lambda one: one.event_id):
@@ -132,7 +124,7 @@ def replay_command(
     if as_json:
         print_json({"replayed": number})
     else:
-        console.print(f"{number} {'delivery is' if number == 1 else 'deliveries are'} pending again")
+        console.print(f"{counted(number, 'delivery is', 'deliveries are')} pending again")
 
 
 hold = typer.Typer(no_args_is_help=True, help="Deliveries whose outcome nobody knows, and what to make of them.")
@@ -149,12 +141,17 @@ def hold_list(store: StoreOption = None, as_json: JsonOption = False) -> None:
     if not found:
         console.print("nothing is held")
         return
-    table = Table("order", "destination", "value", "reported", "why")
-    for one in found:
-        why = ": ".join(filter(None, (one.reason, one.detail)))
-        row = (one.order_id or one.event_id, one.destination, one.value or "", clock(one.reported_at), why)
-        table.add_row(*map(escape, row))
-    console.print(table)
+    rows = (
+        (
+            one.order_id or one.event_id,
+            one.destination,
+            one.value or "",
+            clock(one.reported_at),
+            ": ".join(filter(None, (one.reason, one.detail))),
+        )
+        for one in found
+    )
+    print_table("order", "destination", "value", "reported", "why", rows=rows)
 
 
 @hold.command(name="resolve")
@@ -215,16 +212,29 @@ def answers(
     if not found:
         console.print("no vendor answered yet" if not unknown else "every answer was of a known shape")
         return
-    table = Table("destination", "status", "shape", "answers", "first", "latest")
-    for one in found:
-        shape = one.sketch if one.known else f"unknown: {one.sketch}"
-        table.add_row(
-            *map(
-                escape,
-                (one.destination, str(one.status), shape, str(one.seen), clock(one.first_at), clock(one.last_at)),
-            )
+    rows = (
+        (
+            one.destination,
+            str(one.status),
+            one.sketch if one.known else f"unknown: {one.sketch}",
+            str(one.seen),
+            clock(one.first_at),
+            clock(one.last_at),
         )
-    console.print(table)
+        for one in found
+    )
+    print_table("destination", "status", "shape", "answers", "first", "latest", rows=rows)
+
+
+def _standing_rows(one: Standing) -> Iterator[tuple[str, ...]]:
+    """Yield a line for each state and reason, the destination's name and what holds it back in the first one."""
+    name, gate = one.destination, _held(one.gate) if one.gate is not None else ""
+    if not one.counts:
+        yield name, "", "0", "", gate
+    for (state, reason), number in sorted(one.counts.items(), key=str):
+        oldest = age(one.oldest_pending) if state == DeliveryState.PENDING else ""
+        yield name, f"{state} ({reason})" if reason else state, str(number), oldest, gate
+        name = gate = ""
 
 
 def identifier_names(one: Told) -> Iterable[str]:
@@ -253,22 +263,23 @@ def _print_story(event_id: str, deliveries: list[Told], clicks: Iterable[UsedCli
     """Print one event: what it was, what was known of the buyer, and what became of it at each destination."""
     one = deliveries[0]
     granted = {True: "granted", False: "refused", None: "not known"}[one.consent.granted]
-    console.print(f"[bold]{escape(one.name)}[/] {escape(one.order_id or '')} {one.value or ''}   event {event_id}")
+    about = f" {one.order_id or ''} {one.value or ''}   event {event_id}"
+    console.print(Text.assemble((one.name, "bold"), about))
     console.print(f"  reported     {clock(one.reported_at)}")
     console.print(f"  consent      {granted} ({one.consent.signal})")
     console.print(f"  identifiers  {', '.join(identifier_names(one)) or 'none'}")
     for click in clicks:
         when = f"{span(one.at - click.at)} before" if click.at <= one.at else "afterwards"
-        console.print(f"  {click.vendor:<12} {when}, {_where(click)}", markup=False, soft_wrap=True)
+        console.print(f"  {click.vendor:<12} {when}, {_where(click)}")
     for conflict in one.conflicts:
         console.print(f"  reported again with another {conflict}: the first report stands", style="yellow")
     for pixel in one.pixels:
-        console.print(f"  {_reported_beside(pixel, deliveries)}", markup=False, soft_wrap=True)
+        console.print(f"  {_reported_beside(pixel, deliveries)}")
     for each in deliveries:
         state = f"{each.state} ({each.reason})" if each.reason else each.state
-        tried = "" if not each.attempts else f", {each.attempts} attempt{'s' if each.attempts > 1 else ''}"
+        tried = f", {counted(each.attempts, 'attempt')}" if each.attempts else ""
         said = f": {each.detail}" if each.detail else ""
-        console.print(f"  {each.destination:<12} {state}{tried}{said}", markup=False, soft_wrap=True)
+        console.print(f"  {each.destination:<12} {state}{tried}{said}")
 
 
 def _reported_beside(vendor: str, deliveries: list[Told]) -> str:

@@ -11,7 +11,19 @@ from typing import Annotated
 
 import typer
 
-from kit.cli.common import TIMES, AppOption, JsonOption, app, console, fail, kit_of, moment, print_json, store_of
+from kit.cli.common import (
+    TIMES,
+    AppOption,
+    JsonOption,
+    app,
+    console,
+    counted,
+    fail,
+    kit_of,
+    moment,
+    print_json,
+    store_of,
+)
 from kit.cli.csv_files import CsvFiles
 from kit.destinations import Rockerbox
 from kit.destinations.base import Skip
@@ -63,13 +75,13 @@ def rockerbox(
     if kind is Kind.BATCH and first is None and end is None:
         end = now.replace(hour=0, minute=0, second=0, microsecond=0)
         first = end - timedelta(days=1)
-    if output.is_dir():
-        day = "" if first is None else f"-{first:%Y-%m-%d}"
-        output /= f"rockerbox-{kind}{day}.csv"
     kit = kit_of(app)
     account = _account(kit, destination)
     store = store_of(kit.store.url.render_as_string(hide_password=False))
     try:
+        if output.is_dir():
+            day = "" if first is None else f"-{first:%Y-%m-%d}"
+            output /= f"rockerbox-{kind}{day}.csv"
         written = _write(output, identifier, sales(store, since=first, until=end), partial(_kept_out, kit, account))
     except OSError as error:
         fail(f"--output cannot be written: {error.strerror}")
@@ -120,7 +132,7 @@ def _show(written: Written, *, as_json: bool) -> None:
         print_json({"orders": written.orders, "files": files, "left_out": dict(written.left_out)})
         return
     for path in written.paths:
-        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
-    typer.echo(f"{written.orders} order{'' if written.orders == 1 else 's'} written", err=True)
+        console.print(str(path), highlight=False)
+    typer.echo(f"{counted(written.orders, 'order')} written", err=True)
     for reason, number in written.left_out.most_common():
         typer.echo(f"{number} left out ({reason})", err=True)

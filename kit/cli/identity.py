@@ -1,15 +1,25 @@
 """Commands about whom a visitor is linked to: show, undo, release, and who is in quarantine."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from kit.cli.common import AppOption, JsonOption, StoreOption, app, clock, console, fail, kit_of, print_json, store_of
+from kit.cli.common import (
+    AppOption,
+    JsonOption,
+    StoreOption,
+    app,
+    clock,
+    console,
+    counted,
+    fail,
+    kit_of,
+    print_json,
+    print_table,
+    store_of,
+)
 from kit.cli.common import written as write
 from kit.intake import Person
 from kit.kit import Kit
@@ -33,8 +43,9 @@ def list_command(app: AppOption = None, store: StoreOption = None, as_json: Json
         print_json(list(found))
         return
     for visitor in found:
-        console.print(visitor, markup=False, highlight=False)
-    console.print(f"{len(found):,} visitors are in quarantine; `kit identity show` tells of one", highlight=False)
+        console.print(visitor, highlight=False)
+    number = counted(len(found), "visitor is", "visitors are")
+    console.print(f"{number} in quarantine; `kit identity show` tells of one", highlight=False)
 
 
 @identity.command()
@@ -47,10 +58,10 @@ def show(
     opened.close()
     if as_json:
         print_json([_plain(one) for one in found])
-        return
+        raise typer.Exit(not found)
     if not found:
         fail(f"visitor {visitor!r} is linked to nobody")
-    console.print(_table(found))
+    print_table("at", "kind", "value", "level", "source", "serves orders", rows=map(_row, found))
 
 
 @identity.command()
@@ -77,7 +88,7 @@ def undo(
     kit.store.close()
     if not gone:
         fail(f"visitor {visitor!r} is not linked to that")
-    console.print(f"{gone:,} links undone", highlight=False)
+    console.print(f"{counted(gone, 'link')} undone", highlight=False)
 
 
 @identity.command()
@@ -86,7 +97,8 @@ def release(visitor: VisitorArgument, store: StoreOption = None) -> None:
     released = write(store, quarantine.release, VisitorId(visitor))
     if not released:
         fail(f"nothing was asserted of visitor {visitor!r}")
-    console.print(f"{released:,} links released; what is asserted from now on counts afresh", highlight=False)
+    said = f"{counted(released, 'link')} released; what is asserted from now on counts afresh"
+    console.print(said, highlight=False)
 
 
 def _looked_at(app: str | None, store: str | None) -> tuple[Store, Quarantine]:
@@ -101,12 +113,8 @@ def _store_of_kit(kit: Kit) -> Store:
     return store_of(kit.store.url.render_as_string(hide_password=False))
 
 
-def _table(found: Sequence[Told]) -> Table:
-    table = Table("at", "kind", "value", "level", "source", "serves orders")
-    for one in found:
-        served = "yes" if one.serves else "no, too many"
-        table.add_row(clock(one.at), one.kind, escape(_masked(one)), one.level, one.source, served)
-    return table
+def _row(one: Told) -> tuple[str, ...]:
+    return clock(one.at), one.kind, _masked(one), one.level, one.source, "yes" if one.serves else "no, too many"
 
 
 def _plain(one: Told) -> dict[str, str | bool]:

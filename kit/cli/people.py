@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from kit.cli.common import (
     TIMES,
@@ -21,10 +19,12 @@ from kit.cli.common import (
     StoreOption,
     app,
     console,
+    counted,
     fail,
     kit_of,
     moment,
     print_json,
+    print_table,
     store_of,
 )
 from kit.erasing import Erased
@@ -36,15 +36,15 @@ EmailOption = Annotated[str | None, typer.Option("--email", help="The person's e
 CustomerOption = Annotated[str | None, typer.Option("--customer", help="The shop's number of the person.")]
 VisitorOption = Annotated[str | None, typer.Option("--visitor", help="A browser's id, and nobody beyond it.")]
 
-#: How the numbers of an erasure read.
+#: How the numbers of an erasure read: of one, and of several.
 _FOUND = {
-    "visitors": "browsers that are theirs",
-    "events": "events, of which the order and its money stay",
-    "deliveries": "deliveries of those that are not sent any more",
-    "orders": "orders' snapshots",
-    "touchpoints": "clicks",
-    "consents": "decisions on consent",
-    "links": "links of browsers to them",
+    "visitors": ("browser that is theirs", "browsers that are theirs"),
+    "events": ("event, of which the order and its money stay", "events, of which the order and its money stay"),
+    "deliveries": ("delivery of those that is not sent any more", "deliveries of those that are not sent any more"),
+    "orders": ("order's snapshot", "orders' snapshots"),
+    "touchpoints": ("click", "clicks"),
+    "consents": ("decision on consent", "decisions on consent"),
+    "links": ("link of a browser to them", "links of browsers to them"),
 }
 
 
@@ -80,26 +80,30 @@ def erase_command(
 
 
 def _show(found: erasure.Erased) -> None:
-    for name, words in _FOUND.items():
-        console.print(f"  {getattr(found, name):>9,}  {words}", highlight=False)
+    for name, (one, several) in _FOUND.items():
+        number = getattr(found, name)
+        console.print(f"  {number:>9,}  {one if number == 1 else several}", highlight=False)
     if found.shared:
-        console.print(f"{found.shared:,} browsers are others' too: only the links to this person go", style="yellow")
+        shared = counted(found.shared, "browser is", "browsers are")
+        console.print(f"{shared} others' too: only the links to this person go", style="yellow")
     if found.not_followed:
-        words = (
-            "customer numbers or e-mails beside theirs are others' too, and are left alone; name them if they are not"
+        words = counted(
+            found.not_followed,
+            "customer number or e-mail beside theirs is others' too, and is left alone; name it if it is not",
+            "customer numbers or e-mails beside theirs are others' too, and are left alone; name them if they are not",
         )
-        console.print(f"{found.not_followed:,} {words}", style="yellow", soft_wrap=True)
+        console.print(words, style="yellow")
 
 
 def _show_done(erased: Erased, *, is_file: bool) -> None:
     console.print("erased; what is told of them from now on is not kept")
     for request in erased.found.requests:
-        console.print(f"Rokt is asked to erase them too: `kit deletion list` follows {request}", soft_wrap=True)
+        console.print(f"Rokt is asked to erase them too: `kit deletion list` follows {request}")
     for destination, words in erased.by_hand.items():
-        console.print(f"by hand, {destination}: {words}", markup=False, soft_wrap=True)
+        console.print(f"by hand, {destination}: {words}")
     if is_file and not erased.found.rewritten:
         words = "the store's file was not written anew: copies may be left in it; at a quiet hour, erase with --rewrite"
-        console.print(words, style="yellow", soft_wrap=True)
+        console.print(words, style="yellow")
 
 
 @app.command(name="export-person")
@@ -125,7 +129,8 @@ def export_command(
         fail(f"{output} cannot be made ({error.strerror}); name a new file")
     with os.fdopen(written, "w", encoding="utf-8") as file:
         json.dump(found, file, indent=2, ensure_ascii=False)
-    console.print(f"{len(found['events']):,} events and all that belongs to them are in {output}", highlight=False)
+    words = ("event and all that belongs to it are", "events and all that belongs to them are")
+    console.print(f"{counted(len(found['events']), *words)} in {output}", highlight=False)
 
 
 def _is_terminal() -> bool:
@@ -148,14 +153,12 @@ def show(
     opened.close()
     if as_json:
         print_json(found)
-        return
+        raise typer.Exit(not found)
     if not found:
         fail(f"no decision of visitor {visitor!r} is kept")
-    table = Table("at", "decision", "signal")
-    for one in found:
-        decision = {True: "granted", False: "refused", None: "not known"}[one["granted"]]
-        table.add_row(one["at"], decision, escape(one["signal"]))
-    console.print(table)
+    words = {True: "granted", False: "refused", None: "not known"}
+    rows = ((one["at"], words[one["granted"]], one["signal"]) for one in found)
+    print_table("at", "decision", "signal", rows=rows)
 
 
 @consent.command(name="export")

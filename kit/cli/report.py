@@ -85,7 +85,7 @@ def report(
             bar = progress.add_task("reporting", total=_size(file))
             for number, line in enumerate(lines, start=1):
                 for remark in _reported(kit, number, line, said, tally):
-                    progress.console.print(remark, markup=False, highlight=False, soft_wrap=True)
+                    progress.console.print(remark, markup=False, emoji=False, highlight=False, soft_wrap=True)
                 progress.advance(bar, len(line))
     except StoreUnavailable as error:
         fail(f"line {number}: {error}; the lines before it are done, so run the same again")

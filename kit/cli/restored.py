@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from kit.cli.common import TIMES, JsonOption, StoreOption, app, console, moment, print_json, store_of
 from kit.store.restored import Restored, hold_restored
@@ -32,6 +31,6 @@ def restored(
         print_json({"held": dict(held)})
         return
     for name, number in sorted(held.items()):
-        console.print(f"{escape(name)}: {number:,} held")
+        console.print(f"{name}: {number:,} held")
     if not held:
         console.print("nothing was pending")

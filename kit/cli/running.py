@@ -7,16 +7,16 @@ import signal
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from kit import settings
-from kit.cli.common import AppOption, JsonOption, StoreOption, app, console, fail, kit_of, print_json
+from kit.cli.common import AppOption, JsonOption, StoreOption, app, console, fail, kit_of, print_json, print_table
 from kit.destinations.base import is_loopback
 from kit.doctor import Finding, examine
 from kit.kit import Kit
 from kit.store import Store
 
+_MARKS = {"good": "green", "warning": "yellow", "bad": "red"}
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -67,11 +67,8 @@ def doctor(
     if as_json:
         print_json([dataclasses.asdict(finding) for finding in findings])
     else:
-        table = Table("looked at", "", "found", "what to do")
-        for one in findings:
-            mark = {"good": "[green]good[/]", "warning": "[yellow]warning[/]", "bad": "[red]bad[/]"}[one.state]
-            table.add_row(escape(one.about), mark, escape(one.said), escape(one.advice))
-        console.print(table)
+        rows = ((one.about, Text(one.state, style=_MARKS[one.state]), one.said, one.advice) for one in findings)
+        print_table("looked at", "", "found", "what to do", rows=rows)
     raise typer.Exit(any(one.state == "bad" for one in findings))
 
 
@@ -90,7 +87,7 @@ def sandbox(
         with served.serve(host=host, port=port) as addresses:
             console.print(f"The vendors' page: {addresses.url}/\nFor the shop's environment:\n")
             for line in served.environment(addresses):
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
+                console.print(line, highlight=False)
             signal.sigwait({signal.SIGINT, signal.SIGTERM})
     except OSError as error:
         fail(f"--port {port} cannot be served: {error.strerror}")
@@ -102,7 +99,7 @@ async def _work(attribution: Kit) -> None:
     gc.collect()
     gc.freeze()
     names = ", ".join(f"{one.name} ({one.mode})" for one in attribution.destinations)
-    console.print(f"delivering to {names or 'nobody: no destination is configured'}", markup=False)
+    console.print(f"delivering to {names or 'nobody: no destination is configured'}")
     loop = asyncio.get_running_loop()
 
     def stop() -> None:

@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
+from stat import S_ISDIR
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, make_url, select, text
@@ -63,20 +64,34 @@ def parse_url(store: str) -> URL:
     """Return the store's URL; `postgresql://` means psycopg 3. Raises ConfigurationError for anything else."""
     try:
         url = make_url(store)
-    except ArgumentError:
-        raise ConfigurationError("store", "is not a URL such as sqlite:///kit.db") from None
+    except (ArgumentError, ValueError):
+        # A port that is no number is a ValueError.
+        raise ConfigurationError(
+            "store", "is not a URL such as sqlite:///kit.db or postgresql://user@host:5432/name"
+        ) from None
     backend = url.get_backend_name()
     if backend == "sqlite":
         if url.database in {None, "", ":memory:"}:
             raise ConfigurationError("store", "is in memory and would lose what was accepted; use sqlite:///kit.db")
-        if not Path(url.database or "").parent.is_dir():
-            raise ConfigurationError("store", f"its folder {Path(url.database or '').parent} does not exist")
+        _check_folder(Path(url.database or "").parent)
         return url
     if backend == "postgresql":
         if find_spec("psycopg") is None:
             raise ConfigurationError("store", "needs PostgreSQL's driver: pip install 'attribution-kit[postgresql]'")
         return url.set(drivername="postgresql+psycopg")
     raise ConfigurationError("store", f"is a {backend} URL; use sqlite:///kit.db or postgresql://…")
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise ConfigurationError where there is no such folder, or this process may not know."""
+    try:
+        is_folder = S_ISDIR(folder.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_folder = False
+    except OSError as error:
+        raise ConfigurationError("store", f"its folder {folder} cannot be looked at: {error.strerror}") from None
+    if not is_folder:
+        raise ConfigurationError("store", f"its folder {folder} does not exist")
 
 
 def connect(url: URL, *, lock_timeout: timedelta, read_only: bool = False) -> Engine:

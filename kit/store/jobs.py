@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, select
 
 from kit.model import Conversion, DeliveryState, Verdict
 from kit.store.outbox import OPEN
+from kit.store.overview import CANCELLED
 from kit.store.people import NOBODY
 from kit.store.rows import conversion_text, identifiers_text, insert_many, milliseconds, moment
 from kit.store.statements import Statement, many
@@ -206,7 +207,7 @@ def _cancel(connection: Connection, asked: Cancel) -> Cancelled:
     change = deliveries.update().where(deliveries.c.id == row.id)
     now, body = milliseconds(asked.now), asked.cancelling(row.payload)
     if body is None:
-        ended = {"state": DeliveryState.SKIPPED, "reason": "cancelled", "settled_at": now}
+        ended = {"state": DeliveryState.SKIPPED, "reason": CANCELLED, "settled_at": now}
         connection.execute(change.values(**ended, payload=None))
         return Cancelled.IN_DOUBT if row.in_doubt or _had_no_answer(connection, row.id) else Cancelled.HERE
     if row.state != DeliveryState.PENDING:

@@ -36,6 +36,11 @@ LONGEST_SHOWN = 64 * 1024
 #: The most deliveries that one transaction puts back.
 REPLAYED = 500
 
+#: The reason of a job that the shop took back.
+CANCELLED = "cancelled"
+#: Why nobody can have a delivery sent again: who was erased is told of to nobody, what was taken back stays so.
+NEVER_AGAIN = (ERASED, CANCELLED)
+
 
 def standings(store: Store) -> list[Standing]:
     """Return how each destination stands, counted range by range: each is a short read of its own."""
@@ -105,8 +110,8 @@ class Replay:
 
     def conditions(self) -> list[ColumnElement[bool]]:
         columns = deliveries.c
-        # Whoever was erased is told of to nobody again.
-        found: list[ColumnElement[bool]] = [columns.state == self.state, columns.reason.is_distinct_from(ERASED)]
+        again = or_(columns.reason.is_(None), columns.reason.not_in(NEVER_AGAIN))
+        found: list[ColumnElement[bool]] = [columns.state == self.state, again]
         if self.destination is not None:
             found.append(columns.destination == self.destination)
         if self.reason is not None:

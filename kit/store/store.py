@@ -89,12 +89,18 @@ class Store:
         forks.watch(self)
 
     def migrate(self, *, lock_timeout: timedelta = timedelta(seconds=30)) -> None:
-        """Bring the schema up to date. SQLite does this by itself at first use; PostgreSQL by `kit migrate`."""
-        engine = connect(self.url, lock_timeout=lock_timeout)
+        """Bring the schema up to date. SQLite does this by itself at first use; PostgreSQL by `kit migrate`.
+
+        Raises StoreUnavailable, as `open` does.
+        """
         try:
-            migrate(engine)
-        finally:
-            engine.dispose()
+            engine = connect(self.url, lock_timeout=lock_timeout)
+            try:
+                migrate(engine)
+            finally:
+                engine.dispose()
+        except (SQLAlchemyError, OSError) as error:
+            raise StoreUnavailable(type(error).__name__) from None
 
     @property
     def is_open(self) -> bool:

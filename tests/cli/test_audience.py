@@ -137,6 +137,13 @@ def test_no_wait_only_queues(scene: Scene) -> None:
     assert scene.sandbox.rokt_audience.requests == ()
 
 
+def test_one_request_is_said_as_one(scene: Scene) -> None:
+    """In each line that counts them."""
+    _, out, _ = scene.run("add", "L", scene.file(PEOPLE[0]), "--no-wait")
+
+    assert out == "L: 1 added in 1 request\n1 queued; it stays queued, and `kit worker` delivers it\n"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

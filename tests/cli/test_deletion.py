@@ -111,6 +111,28 @@ def test_a_request_is_taken_back_once(folder: Path) -> None:
     assert [(one["state"], one["reason"]) for one in listed()] == [("skipped", "cancelled")]
 
 
+def test_what_was_taken_back_is_not_replayed(folder: Path) -> None:
+    """Its body is gone, and the shop's word stands: `kit replay` says that nothing is pending again."""
+    (known,) = request("jane@example.com")
+    run("cancel", known)
+
+    replayed = runner.invoke(app, ["replay", "--state", "skipped"])
+
+    assert replayed.stdout == "0 deliveries are pending again\n"
+    assert [(one["state"], one["reason"]) for one in listed()] == [("skipped", "cancelled")]
+
+
+def test_a_narrow_list_cuts_no_id(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of what `kit deletion cancel` needs is there, on as many lines as it takes."""
+    (known,) = request("jane@example.com")
+    monkeypatch.setattr(common.console, "width", 60)
+
+    printed = run("list").stdout
+
+    cells = [line.split("│")[1].strip() for line in printed.splitlines() if line.startswith("│")]
+    assert "".join(cells) == known
+
+
 def test_an_empty_list_says_so(folder: Path) -> None:
     """A store in which nobody is to be erased."""
     runner.invoke(app, ["migrate"])

@@ -256,6 +256,7 @@ async def test_orders_of_a_time(shop: Kit, times: tuple[str, ...], numbers: list
     ("arguments", "said"),
     [
         (("--output", "nowhere/orders.csv"), "--output cannot be written: No such file or directory"),
+        (("--output", f"{'a' * 300}/orders.csv"), "--output cannot be written: File name too long"),
         (("--output", "a.csv", "--since", "soon"), "--since is no time"),
     ],
 )

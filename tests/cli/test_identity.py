@@ -67,7 +67,7 @@ async def test_list_names_who_is_in_quarantine() -> None:
 
     assert json.loads(listed.output) == [BAD]
     assert BAD in text.output
-    assert "1 visitors are in quarantine" in text.output
+    assert "1 visitor is in quarantine" in text.output
 
 
 async def test_the_figures_are_the_shops(folder: Path) -> None:
@@ -105,7 +105,7 @@ async def test_undo_removes_what_is_not_theirs() -> None:
         await run("undo", BAD, "--email", "v3@example.com"),
     ]
 
-    assert [one.exit_code for one in undone] == [0, 0, 0]
+    assert [(one.exit_code, one.output) for one in undone] == [(0, "1 link undone\n")] * 3
     assert await show(GOOD) == [("…09", "verified", "shop", True)]
     assert [serves for *_, serves in await show(BAD)] == [True] * 5
 
@@ -116,8 +116,17 @@ async def test_release_lets_a_visitor_serve_again() -> None:
     released = await run("release", BAD)
 
     assert released.exit_code == 0
+    assert released.output.startswith("6 links released;")
     assert await show(BAD) == [("v…@example.com", "released", "page", True)] * 6
     assert json.loads((await run("list", "--json")).output) == []
+
+
+@pytest.mark.usefixtures("folder")
+async def test_nothing_found_is_exit_1_for_programs_too() -> None:
+    """With JSON that a program can read."""
+    result = await run("show", "nobody", "--json")
+
+    assert (result.exit_code, json.loads(result.stdout)) == (1, [])
 
 
 @pytest.mark.usefixtures("folder")

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from kit import Conversion
 from kit.cli import app, common
+from kit.intake import Person
 from kit.model import Consent, VisitorId
 from kit.store import people
 from kit.store.tables import events
@@ -78,7 +79,7 @@ async def test_erase_shows_what_there_is_and_asks(folder: Path) -> None:
     yes = await run("erase", "--email", JANE, answer="y\n")
 
     assert no.exit_code == 1
-    assert "1  events, of which the order and its money stay" in no.output
+    assert "1  event, of which the order and its money stay" in no.output
     assert JANE in kept
     assert yes.exit_code == 0
     assert "kit deletion list" in yes.output
@@ -86,6 +87,20 @@ async def test_erase_shows_what_there_is_and_asks(folder: Path) -> None:
     assert JANE not in yes.output
     assert JANE not in await stored(folder)
     assert "bob@example.com" in await stored(folder)
+
+
+async def test_a_browser_of_several_people_is_said(folder: Path) -> None:
+    """One of them is a browser, not browsers."""
+    kit = make_kit(folder)
+    for email in (JANE, "bob@example.com"):
+        link = kit.intake.link(None, VISITOR, Person(email=email), level=people.VERIFIED, source="shop")
+        assert link is not None
+        await kit.store.write(people.keep_links, link)
+    await asyncio.to_thread(kit.store.close)
+
+    asked = await run("erase", "--email", JANE, answer="n\n")
+
+    assert "1 browser is others' too: only the links to this person go" in asked.output
 
 
 async def test_erase_for_programs(folder: Path) -> None:
@@ -121,13 +136,14 @@ async def test_somebody_is_to_be_named(folder: Path, command: str) -> None:
 
 async def test_export_writes_a_file_for_its_owner_alone(folder: Path) -> None:
     """JSON with all of hers and nothing of his; a file that is there is not written over."""
-    first = await run("export-person", "--email", JANE, "--output", "jane.json")
-    second = await run("export-person", "--email", JANE, "--output", "jane.json")
-    path = folder / "jane.json"
+    first = await run("export-person", "--email", JANE, "--output", "[x]jane.json")
+    second = await run("export-person", "--email", JANE, "--output", "[x]jane.json")
+    path = folder / "[x]jane.json"
     found: dict[str, Any] = json.loads(await asyncio.to_thread(path.read_text))
     mode = await asyncio.to_thread(path.stat)
 
     assert first.exit_code == 0
+    assert first.output == "1 event and all that belongs to it are in [x]jane.json\n"
     assert [event["conversion"]["email"] for event in found["events"]] == [JANE]
     assert "bob@example.com" not in json.dumps(found)
     assert stat.S_IMODE(mode.st_mode) == 0o600
@@ -152,10 +168,12 @@ async def test_consent_show_tells_one_visitors_decisions(folder: Path) -> None:
     shown = await run("consent", "show", VISITOR)
     found = json.loads((await run("consent", "show", VISITOR, "--json")).stdout)
     nobody = await run("consent", "show", "w" * 22)
+    programs = await run("consent", "show", "w" * 22, "--json")
 
     assert "granted" in shown.output
     assert found == [{"visitor": VISITOR, "granted": True, "signal": "tcf", "at": NOON.isoformat()}]
     assert nobody.exit_code == 1
+    assert (programs.exit_code, json.loads(programs.stdout)) == (1, [])
 
 
 async def test_consent_export_is_of_one_person_or_of_a_period(folder: Path) -> None:

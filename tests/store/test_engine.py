@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
 import kit.store
-from kit import ConfigurationError, Conversion
+from kit import ConfigurationError, Conversion, StoreUnavailable
 from kit.store import Store
 from kit.store.engine import NEEDS, NEWEST, Schema, connect, journal_mode, parse_url, schema_of, scripts, wal_is_safe
 from kit.store.tables import meta, metadata
@@ -124,6 +124,32 @@ def test_a_folder_that_is_not_there_is_refused_at_start(tmp_path: Path) -> None:
     """A typing mistake in the path is found when the kit is made."""
     with pytest.raises(ConfigurationError, match="does not exist"):
         Store(f"sqlite:///{tmp_path}/nowhere/kit.db")
+
+
+@pytest.mark.parametrize("url", ["postgresql://kit@db:/x", "postgresql://kit:secret@db:$PORT/x", "kit.db"])
+def test_what_is_no_url_is_refused_at_start(url: str) -> None:
+    """Also a port that is no number, as of a variable that is not set; the password is not repeated."""
+    with pytest.raises(ConfigurationError, match="is not a URL such as") as refused:
+        parse_url(url)
+
+    assert "secret" not in str(refused.value)
+    assert refused.value.__suppress_context__
+
+
+def test_a_folder_that_cannot_be_looked_at_is_refused_at_start(tmp_path: Path) -> None:
+    """Whatever the reason, which is said: here a name longer than any may be."""
+    with pytest.raises(ConfigurationError, match="cannot be looked at: File name too long"):
+        Store(f"sqlite:///{tmp_path}/{'a' * 300}/kit.db")
+
+
+@pytest.mark.parametrize("url", ["sqlite:///{folder}/kit.db", "postgresql://kit@127.0.0.1:1/x"])
+def test_a_migration_of_no_database_says_so_as_opening_does(tmp_path: Path, url: str) -> None:
+    """A file of something else, and a server that is not there."""
+    (tmp_path / "kit.db").write_text("no database\n" * 100)
+    store = Store(url.format(folder=tmp_path))
+
+    with pytest.raises(StoreUnavailable, match="Error"):
+        store.migrate()
 
 
 @pytest.mark.usefixtures("both_engines")

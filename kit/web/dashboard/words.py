@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from kit.model import Consent, DeliveryState, Identifiers
 from kit.store.gates import STOPPED, Gate
+from kit.store.overview import NEVER_AGAIN
 
 #: How long a delivery may be due, with nothing in its way, before it looks as if nobody delivered.
 LATE = timedelta(minutes=1)
@@ -93,7 +94,7 @@ _ADVICE: Mapping[tuple[str, str | None], str] = {
 }
 
 #: A newer consent brings the first back by itself.
-_NEVER_AGAIN = {"consent", "erased", "cancelled"}
+_NOT_BY_HAND = {"consent", *NEVER_AGAIN}
 
 
 def reason(name: str, code: str | None, detail: str | None = None) -> str:
@@ -115,7 +116,7 @@ def advice(name: str, state: str, code: str | None) -> str | None:
 
 def may_resend(state: str, code: str | None) -> bool:
     """Return whether a person may have it sent again: what was delivered never is, nor against consent."""
-    return state in {DeliveryState.DEAD, DeliveryState.HELD, DeliveryState.SKIPPED} and code not in _NEVER_AGAIN
+    return state in {DeliveryState.DEAD, DeliveryState.HELD, DeliveryState.SKIPPED} and code not in _NOT_BY_HAND
 
 
 # ---------------------------------------------------------------- consent
