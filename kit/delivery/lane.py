@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence, Set
 from datetime import datetime, timedelta
 from functools import partial
 from http import HTTPStatus
@@ -57,6 +57,8 @@ from kit.store.outbox import (
 _STORE_AGAIN = timedelta(seconds=1)
 #: How many requests are claimed for each that may be under way, where each carries one delivery.
 _AHEAD = 4
+#: How many deliveries are looked at in one turn of the event loop: a hundred take as long as many pages.
+_STRETCH = 10
 #: How many requests are under way whose repeat the vendor could not tell: what one kill can leave in doubt.
 _IN_DOUBT = 4
 
@@ -135,7 +137,7 @@ class Lane:
             self._begins = False
             lease = Lease(claimed[0].token, {one.delivery_id for one in claimed}, now + LEASE, _lapses(steady))
             self._leases.add(lease)
-            looked_at = [prepared(self.destination, one, lease, may_send=self._may_send, now=now) for one in claimed]
+            looked_at = [one async for one in self._looked_at(claimed, lease, now)]
             settled = [one for one in looked_at if isinstance(one, Settlement)]
             ready = [one for one in looked_at if isinstance(one, Ready)]
             if settled:
@@ -150,6 +152,15 @@ class Lane:
                 found = list(batches(self.destination, ready))
                 await self._absolve(found)
                 return found
+
+    async def _looked_at(
+        self, claimed: Sequence[Claimed], lease: Lease, now: datetime
+    ) -> AsyncIterator[Ready | Settlement]:
+        """Yield what becomes of each; the event loop, which may be the shop's, has its turn every few."""
+        for place, one in enumerate(claimed):
+            if place % _STRETCH == _STRETCH - 1:
+                await asyncio.sleep(0)
+            yield prepared(self.destination, one, lease, may_send=self._may_send, now=now)
 
     async def _absolve(self, batches: Sequence[Sequence[Ready]]) -> None:
         """Where workers ended over a delivery before they sent it: say that building it is not what killed them."""

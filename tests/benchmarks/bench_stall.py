@@ -4,8 +4,8 @@
     python -m tests.benchmarks.bench_stall [--seconds 3] [--rounds 3]
 
 The loop spins; every 2 ms an order is reported without being waited for, 500 a second, and the longest gap since the
-one before is noted. Beside it the same loop with nothing reported, with the order made and dropped, and with the bare
-insert of the same rows on it.
+one before is noted. Beside it the same loop with nothing reported, with the order made and dropped, with the bare
+insert of the same rows on it, and with nothing reported while a worker on it delivers a backlog in hundreds.
 """
 
 import argparse
@@ -19,11 +19,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kit import Conversion, Kit
+from tests.benchmarks.bench_drain import sink
+from tests.benchmarks.bench_drain_worker import destination_of, fill, kit_of
 from tests.benchmarks.bench_report import Bare, Numbers, conversion
 from tests.benchmarks.table import Row, show
 from tests.support import make_kit
 
 EVERY = 1 / 500
+#: Deliveries for each second: more than are sent.
+BACKLOG = 10_000
 Act = Callable[[], Awaitable[object] | None]
 
 
@@ -63,6 +67,20 @@ def made(_: Conversion) -> None:
     return None
 
 
+async def delivering(folder: Path, seconds: float) -> Gaps:
+    """Return the gaps while a worker on this loop delivers what waits, as it does in an app by default."""
+    with sink() as url:
+        kit = kit_of(f"sqlite:///{folder}/backlog.db", destination_of("AdRoll, page views", url))
+        await kit.ready()
+        await fill(kit, int(seconds * BACKLOG), page=True)
+        worker = asyncio.create_task(kit.worker.run())
+        found = await gaps(lambda: None, seconds)
+        kit.worker.stop()
+        await worker
+        kit.store.close()
+    return found
+
+
 async def measure(folder: Path, seconds: float, rounds: int) -> dict[str, list[Gaps]]:
     kit = make_kit(folder, store_timeout=timedelta(seconds=30))
     numbers = Numbers()
@@ -78,6 +96,7 @@ async def measure(folder: Path, seconds: float, rounds: int) -> dict[str, list[G
     for _ in range(rounds):
         for name, act in cases.items():
             found[name].append(await gaps(act, seconds))
+    found["a backlog delivered beside"] = [await delivering(folder, seconds)]
     bare.connection.close()
     kit.store.close()
     return found
