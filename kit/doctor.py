@@ -66,6 +66,10 @@ async def examine(
     return findings
 
 
+#: Older builds can lose what their write-ahead log holds, so they have none here (store/engine.py).
+_FASTER = "with SQLite 3.51.3 or newer a report takes half the time"
+
+
 async def _store(kit: Kit, *, read_all: bool) -> AsyncIterator[Finding]:
     names = [destination.name for destination in kit.destinations]
     try:
@@ -83,7 +87,8 @@ async def _store(kit: Kit, *, read_all: bool) -> AsyncIterator[Finding]:
     if found.unsafe:
         yield Finding("durability", "bad", ", ".join(found.unsafe), "with it a power cut loses what was accepted")
     else:
-        yield Finding("durability", "good", found.durable_by)
+        without_log = "TRUNCATE" in found.durable_by and found.network is None
+        yield Finding("durability", "good", f"{found.durable_by}; {_FASTER}" if without_log else found.durable_by)
     if read_all and kit.store.url.get_backend_name() == "sqlite":
         yield (
             Finding("file", "bad", broken, "stop the shop, keep a copy; README: Restoring a backup")

@@ -16,7 +16,7 @@ from kit.doctor import Finding, examine
 from kit.intake import Person
 from kit.model import Mode, VisitorId
 from kit.sandbox import Addresses, Sandbox
-from kit.store import people
+from kit.store import engine, people
 from kit.store.overview import Pause, pause
 from kit.store.pixels import PixelReport, keep_pixel_reports
 from kit.store.tables import deliveries
@@ -47,6 +47,19 @@ async def found_by(kit: Kit, **asked: bool) -> dict[str, Finding]:
     findings = await examine(kit, **asked)
     kit.store.close()
     return {finding.about: finding for finding in findings}
+
+
+@pytest.mark.parametrize(("has_log", "said"), [(True, "journal_mode=WAL"), (False, "; with SQLite 3.51.3 or newer")])
+async def test_an_older_sqlite_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_log: bool, said: str
+) -> None:
+    """Both are safe; what a newer build would be worth is said where it would be worth something."""
+    monkeypatch.setattr(engine, "wal_is_safe", lambda _: has_log)
+
+    durability = (await found_by(make_kit(tmp_path, destinations=[])))["durability"]
+
+    assert (durability.state, said in durability.said) == ("good", True)
+    assert ("3.51.3" in durability.said) is not has_log
 
 
 async def test_a_shop_that_is_set_up_well(tmp_path: Path, sandbox: Sandbox, vendors: Addresses) -> None:
