@@ -12,8 +12,9 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+_OWN = "kit_own"
 #: Of the store's own engines' connections: nobody else listens to them, and nobody is cancelled on them.
-OWN: Mapping[str, bool] = {"kit_own": True}
+OWN: Mapping[str, bool] = {_OWN: True}
 #: Rows of one statement: SQLite takes 32,766 values.
 _AT_ONCE = 1_000
 
@@ -73,7 +74,7 @@ def run(
     """
     if connection.dialect.name != "sqlite":
         text = _marked(text, connection.dialect.paramstyle)
-    if not connection.get_execution_options().get("kit_own"):
+    if not connection.get_execution_options().get(_OWN):
         result = connection.exec_driver_sql(text, values)
         return (list(result.keys()), result.all()) if result.returns_rows else ((), ())
     # As each statement of SQLAlchemy's does: else its commit would know of nothing to commit.
