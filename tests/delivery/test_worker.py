@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -584,6 +585,34 @@ async def test_an_error_in_a_shops_destination_leaves_no_value_in_the_log(
     made.store.close()
     assert "jane@example.com" not in caplog.text
     assert "ValueError in payload" in str([record.__dict__ for record in caplog.records])
+
+
+async def test_the_event_loop_has_its_turn_while_a_backlog_is_looked_at(tmp_path: Path) -> None:
+    """A worker on the shop's own loop builds ten bodies at a stretch, of however many it claimed at once."""
+    turns, built_in = 0, Counter[int]()
+
+    class Counting(Rockerbox):
+        def payload(self, dispatch: Any, *, now: Any) -> Any:
+            built_in[turns] += 1
+            return Rockerbox.payload(self, dispatch, now=now)
+
+    async def spin() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    made = make_kit(tmp_path, destinations=[Counting(mode="shadow")])
+    await asyncio.gather(
+        *(made.report(Conversion(order_id=str(number), email="j@example.com")) for number in range(35))
+    )
+    spinning = asyncio.create_task(spin())
+    await made.worker.drain()
+    spinning.cancel()
+
+    made.store.close()
+    assert sum(built_in.values()) == 35
+    assert max(built_in.values()) <= 10
 
 
 async def test_an_event_that_cannot_be_read_holds_nobody_up(tmp_path: Path) -> None:
