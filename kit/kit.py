@@ -315,7 +315,7 @@ class Kit:
         capture = capture_of(request)
         # Of the cookie itself: a request that already says no shows no visitor any more.
         who = capture.reading().stored() if capture is not None else None
-        if capture is None or who is None:
+        if capture is None or who is None or (of_known and granted):
             return
         # `Sec-GPC: 1` stays a no, whatever the banner says, and so does a signal's; the kit's own cookie is older.
         said = capture.visit().consent

@@ -215,6 +215,19 @@ async def test_a_visitor_who_changes_their_mind_for_ever_fills_no_store(kit: Kit
     assert newest[visitor].granted is True
 
 
+async def test_where_only_the_noes_of_known_visitors_are_kept_a_yes_is_not(kit: Kit) -> None:
+    """Past a limit: the no of a visitor who is in the store counts, and a yes changes nothing of it."""
+    browser = Browser(kit)
+    await browser.open("/?adct=click123")
+    for yes in (True, False, True):
+        await browser.open(
+            "/decide", method="POST", act=lambda page, yes=yes: kit.keep_consent(page, yes, of_known=True)
+        )
+
+    by_page = select(consents.c.granted).where(consents.c.signal == "page")
+    assert await kit.store.read(lambda connection: connection.scalars(by_page).all()) == [False]
+
+
 async def test_of_two_clicks_in_one_second_the_later_one_counts(kit: Kit) -> None:
     """The cookie says so, and the store with it."""
     browser = Browser(kit)
